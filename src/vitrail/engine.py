@@ -30,7 +30,5 @@ def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], *, w
     """
     from joblib import Parallel, delayed
 
-    pool = Parallel(
-        n_jobs=workers or available_cores(), backend="threading", return_as="generator", pre_dispatch="4*n_jobs"
-    )
+    pool = Parallel(n_jobs=workers or available_cores(), backend="threading", return_as="generator", pre_dispatch="4*n_jobs")
     yield from pool(delayed(function)(item) for item in items)

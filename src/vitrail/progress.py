@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-Advance = Callable[[int, str], None]
-"""``advance(steps, note)``: so many steps are done; ``note`` is shown beside the bar (for example the loss)."""
+
+class Advance(Protocol):
+    """``advance(steps, note)``: so many steps are done; ``note`` is shown beside the bar (for example the loss)."""
+
+    def __call__(self, steps: int = 1, note: str = "") -> None:
+        """Report steps as done."""
+        ...
 
 
 class Progress(Protocol):
@@ -34,7 +39,11 @@ class SilentProgress:
     @contextlib.contextmanager
     def task(self, title: str, total: int) -> Iterator[Advance]:  # noqa: ARG002 - the protocol's signature
         """See :class:`Progress`."""
-        yield lambda steps, note="": None
+
+        def advance(steps: int = 1, note: str = "") -> None:  # noqa: ARG001 - the protocol's signature
+            """Tell nothing."""
+
+        yield advance
 
     def say(self, message: str) -> None:
         """See :class:`Progress`."""
@@ -68,8 +77,10 @@ class BarProgress:
         with bars.Progress(*columns, console=self._console, transient=not self._console.is_terminal) as display:
             task = display.add_task(f"{title:<34}", total=total, note="")
 
-            def advance(steps: int, note: str = "") -> None:
-                display.update(task, advance=steps, **({"note": note} if note else {}))
+            def advance(steps: int = 1, note: str = "") -> None:
+                display.advance(task, steps)
+                if note:
+                    display.update(task, note=note)
 
             yield advance
 

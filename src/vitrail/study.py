@@ -54,9 +54,7 @@ class AuditSettings(Settings):
         default=False,
         description="Stop before training while an error-level finding stands that is not accepted below.",
     )
-    accept: tuple[Acceptance, ...] = Field(
-        default=(), description="Findings that are accepted: a list of {code, reason, until}."
-    )
+    accept: tuple[Acceptance, ...] = Field(default=(), description="Findings that are accepted: a list of {code, reason, until}.")
 
 
 class SplitSettings(Settings):
@@ -113,30 +111,18 @@ class AugmentSettings(Settings):
     rotation: float = Field(default=10.0, ge=0, le=180, description="Turn by up to so many degrees either way.")
     zoom: float = Field(default=0.1, ge=0, le=0.5, description="Zoom in or out by up to this share.")
     translation: float = Field(default=0.05, ge=0, le=0.5, description="Shift by up to this share of the side.")
-    brightness: float = Field(
-        default=0.1, ge=0, le=1, description="Add up to this share of the full range, either way."
-    )
-    contrast: float = Field(
-        default=0.1, ge=0, le=1, description="Stretch around the mean by up to this share, either way."
-    )
+    brightness: float = Field(default=0.1, ge=0, le=1, description="Add up to this share of the full range, either way.")
+    contrast: float = Field(default=0.1, ge=0, le=1, description="Stretch around the mean by up to this share, either way.")
 
 
 class TrainingSettings(Settings):
     """Training of networks. Stands in the study for all models and, if wished, inside one model for that model alone."""
 
-    epochs: int | None = Field(
-        default=None, ge=1, le=10_000, description="At most so many passes over the training images."
-    )
-    patience: int | None = Field(
-        default=None, ge=1, description="Stop after so many epochs without a lower validation loss."
-    )
+    epochs: int | None = Field(default=None, ge=1, le=10_000, description="At most so many passes over the training images.")
+    patience: int | None = Field(default=None, ge=1, description="Stop after so many epochs without a lower validation loss.")
     batch_size: int | None = Field(default=None, ge=1, le=4096, description="Images per step.")
-    optimiser: Literal["adam", "adamw", "sgd", "rmsprop"] | None = Field(
-        default=None, description="How weights are moved."
-    )
-    learning_rate: float | None = Field(
-        default=None, gt=0, le=1, description="Length of the first steps; halved on plateaus."
-    )
+    optimiser: Literal["adam", "adamw", "sgd", "rmsprop"] | None = Field(default=None, description="How weights are moved.")
+    learning_rate: float | None = Field(default=None, gt=0, le=1, description="Length of the first steps; halved on plateaus.")
     weight_decay: float | None = Field(default=None, ge=0, le=1, description="Pull of the weights towards zero.")
     balance_classes: bool | None = Field(
         default=None, description="Weight the loss so that every class counts the same, however many images it has."
@@ -183,18 +169,14 @@ class ModelSettings(Settings):
     name: str = Field(
         default="", pattern=r"^[A-Za-z0-9._-]*$", description="Name in tables and folders; empty: the family's name."
     )
-    preprocess: PreprocessSettings = Field(
-        default=PreprocessSettings(), description="Overrides the study's preprocess."
-    )
+    preprocess: PreprocessSettings = Field(default=PreprocessSettings(), description="Overrides the study's preprocess.")
     training: TrainingSettings = Field(default=TrainingSettings(), description="Overrides the study's training.")
 
 
 class ForestSettings(ModelSettings):
     """Random forest on hand-made features (Breiman 2001)."""
 
-    preprocess_defaults = PreprocessSettings(
-        size=64, colour="grey", crop_margins=False, keep_aspect=False, scaling="unit"
-    )
+    preprocess_defaults = PreprocessSettings(size=64, colour="grey", crop_margins=False, keep_aspect=False, scaling="unit")
 
     model: Literal["forest"] = "forest"
     features: tuple[Literal["pixels", "hog"], ...] = Field(
@@ -203,9 +185,7 @@ class ForestSettings(ModelSettings):
         description="pixels: the grey image, flattened; hog: histograms of oriented gradients (Dalal & Triggs 2005).",
     )
     trees: int = Field(default=300, ge=1, le=5000, description="Number of trees.")
-    max_depth: int | None = Field(
-        default=None, ge=1, description="Deepest level of a tree; null: until leaves are pure."
-    )
+    max_depth: int | None = Field(default=None, ge=1, description="Deepest level of a tree; null: until leaves are pure.")
     min_samples_split: int = Field(default=2, ge=2, description="Fewest images in a node that is split further.")
     max_features: Literal["sqrt", "log2"] = Field(default="sqrt", description="Features tried per split.")
     balance_classes: bool = Field(default=True, description="Weight images so that every class counts the same.")
@@ -245,9 +225,7 @@ class CnnSettings(ModelSettings):
     dense: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
         default=(), description="Units of the dense layers before the output; empty: none."
     )
-    dropout: float = Field(
-        default=0.2, ge=0, lt=1, description="Share of units dropped before each dense layer in training."
-    )
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="Share of units dropped before each dense layer in training.")
     augment: bool = Field(default=True, description="Apply the study's augmentation to the training images.")
 
 
@@ -274,12 +252,8 @@ class ProbeSettings(ModelSettings):
     dense: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
         default=(), description="Units of the dense layers between features and output; empty: a linear probe."
     )
-    activation: Literal["relu", "tanh", "sigmoid", "gelu"] = Field(
-        default="relu", description="Non-linearity of dense layers."
-    )
-    dropout: float = Field(
-        default=0.2, ge=0, lt=1, description="Share of features dropped before each dense layer in training."
-    )
+    activation: Literal["relu", "tanh", "sigmoid", "gelu"] = Field(default="relu", description="Non-linearity of dense layers.")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="Share of features dropped before each dense layer in training.")
 
 
 FAMILIES: dict[str, type[ModelSettings]] = {"forest": ForestSettings, "probe": ProbeSettings, "cnn": CnnSettings}
@@ -334,9 +308,7 @@ class Study(Settings):
         """Name the study after its folder and every model after its family; two models may not share a name."""
         if not self.name:
             folder = self.data.path.expanduser().resolve().name
-            safe = "".join(
-                letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in folder
-            )
+            safe = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in folder)
             object.__setattr__(self, "name", safe or "study")
         named = tuple(model if model.name else model.model_copy(update={"name": model.model}) for model in self.models)
         object.__setattr__(self, "models", named)
@@ -378,9 +350,7 @@ class Study(Settings):
             raise StudyError(str(path), (Problem("(whole file)", "cannot be read.", str(error)),)) from error
         except yaml.YAMLError as error:
             where = f"line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else "the file"  # type: ignore[attr-defined]
-            raise StudyError(
-                str(path), (Problem(where, "is not valid YAML.", str(getattr(error, "problem", error))),)
-            ) from error
+            raise StudyError(str(path), (Problem(where, "is not valid YAML.", str(getattr(error, "problem", error))),)) from error
         study = cls.from_mapping(content, str(path))
         base = path.resolve().parent
         return study.model_copy(
@@ -424,9 +394,7 @@ def _first_set(*layers: SettingsKind) -> SettingsKind:
 def _problem(detail: Any, content: Any) -> Problem:
     """Turn one pydantic error into the house's words: key path, rule, allowed values, value found."""
     location = [part for part in detail["loc"] if not (isinstance(part, str) and part in FAMILIES)]
-    key = (
-        "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".") or "(whole file)"
-    )
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".") or "(whole file)"
     context = detail.get("ctx", {})
     kind = detail["type"]
     found = repr(detail["input"])
@@ -448,9 +416,7 @@ def _problem(detail: Any, content: Any) -> Problem:
         return Problem(key, "missing, and it has no default.", "nothing")
     if kind == "literal_error":
         return Problem(key, f"must be one of {context['expected']}.", found)
-    message = (
-        detail["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list").replace("Input should", "must")
-    )
+    message = detail["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list").replace("Input should", "must")
     return Problem(key, f"{message[:1].lower()}{message[1:]}.", found if len(found) < 120 else f"{found[:117]}...")
 
 
@@ -517,9 +483,4 @@ def _inline(value: object) -> str:
     if isinstance(value, tuple):
         value = [item.model_dump(mode="json") if isinstance(item, Settings) else item for item in value]
     plain = str(value) if isinstance(value, Path) else value
-    return (
-        yaml.safe_dump(plain, default_flow_style=True, width=1000, allow_unicode=True)
-        .strip()
-        .removesuffix("...")
-        .strip()
-    )
+    return yaml.safe_dump(plain, default_flow_style=True, width=1000, allow_unicode=True).strip().removesuffix("...").strip()
