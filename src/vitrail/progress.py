@@ -40,7 +40,7 @@ class SilentProgress:
     def task(self, title: str, total: int) -> Iterator[Advance]:  # noqa: ARG002 - the protocol's signature
         """See :class:`Progress`."""
 
-        def advance(steps: int = 1, note: str = "") -> None:  # noqa: ARG001 - the protocol's signature
+        def advance(steps: int = 1, note: str = "") -> None:
             """Tell nothing."""
 
         yield advance

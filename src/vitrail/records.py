@@ -74,7 +74,8 @@ class Manifest:
         root: The folder.
         classes: Class names, sorted.
         files: One entry per file.
-        thumbnails_path: ``.npy`` memory map, uint8 of shape (files, 128, 128): grey, stretched to a square; zeros where unreadable.
+        thumbnails_path: ``.npy`` memory map, uint8 of shape (files, 128, 128): grey, stretched to a square; zeros
+            where unreadable.
     """
 
     root: Path
@@ -229,8 +230,8 @@ class Recipe:
         colour: ``grey`` (1 channel) or ``rgb`` (3 channels).
         crop_margins: Cut the dark margin around the object before resizing.
         keep_aspect: Pad to a square with black instead of stretching.
-        scaling: ``unit`` (0..255 to 0..1), ``minmax`` (each image to 0..1), ``standardise`` (each image to mean 0 and deviation 1)
-            or ``channel`` (0..1, then minus ``mean``, divided by ``deviation``, per channel).
+        scaling: ``unit`` (0..255 to 0..1), ``minmax`` (each image to 0..1), ``standardise`` (each image to mean 0 and
+            deviation 1) or ``channel`` (0..1, then minus ``mean``, divided by ``deviation``, per channel).
         mean: Per channel, for ``channel`` scaling; else empty.
         deviation: Per channel, for ``channel`` scaling; else empty.
     """

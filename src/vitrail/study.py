@@ -388,6 +388,58 @@ def _first_set(*layers: SettingsKind) -> SettingsKind:
     return type(layers[0]).model_validate(values)
 
 
+def changed(study: Study, updates: dict[str, Any], *, texts: tuple[str, ...] = ()) -> Study:
+    """Return a study with some settings changed, checked anew.
+
+    Args:
+        study: Where to start.
+        updates: Dotted key -> value; a model is reached by its name or number: ``models.cnn.training.epochs``.
+        texts: More of them as ``key=value``, the value written as in YAML.
+
+    Raises:
+        StudyError: A text is no ``key=value``, or a setting is wrong (all are listed).
+    """
+    content = study.model_dump(mode="json")
+    problems = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        try:
+            if not equals:
+                raise yaml.YAMLError
+            updates = {**updates, key.strip(): yaml.safe_load(value)}
+        except yaml.YAMLError:
+            problems.append(Problem("--set", "must be KEY=VALUE, for example split.validation=0.15.", repr(text)))
+    for key, value in updates.items():
+        try:
+            if key == "models":
+                value = _name_to_settings(value)
+            _put(content, key.split("."), value)
+        except LookupError as error:
+            problems.append(Problem(key, f"no such setting: {error.args[0]}.", repr(value)))
+    if problems:
+        raise StudyError("settings", tuple(problems))
+    return Study.from_mapping(content, "settings")
+
+
+def _put(content: Any, keys: list[str], value: Any) -> None:
+    """Put a value at a place in nested plain data."""
+    for key in keys[:-1]:
+        if isinstance(content, list | tuple):
+            names = {str(item.get("name") or item.get("model")): item for item in content}
+            names |= {str(number): item for number, item in enumerate(content)}
+            if key not in names:
+                known = ", ".join(name for name in names if not name.isdigit())
+                raise LookupError(f"no model is called {key!r}; the study has {known}")
+            content = names[key]
+        else:
+            if not isinstance(content, dict) or key not in content:
+                raise LookupError(f"{key!r} is unknown")
+            content = content[key]
+    if not isinstance(content, dict):
+        raise LookupError(f"{keys[-1]!r} is not a setting here")
+    content[keys[-1]] = value
+
+
 # ---------------------------------------------------------------------------------------------------- problems in words
 
 

@@ -1,0 +1,166 @@
+"""What a check is, what it is given, and the words that checks share.
+
+To add a check: write one class with ``code``, ``title``, ``why`` and ``run`` in the file of its family, and name it in
+``CHECKS`` in :mod:`vitrail.audit.run_audit`. ``run`` returns a :class:`Finding`, or ``None`` when there is nothing to say, or
+raises :class:`NotApplicable` when the data set does not allow the question.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from vitrail.audit.groups import copies, exact_groups
+from vitrail.records import Evidence, Finding, ImageFile, Manifest, Severity
+
+
+class NotApplicable(Exception):
+    """The check cannot be asked of this data set. The message is the reason, a sentence without a full stop."""
+
+
+class Check(Protocol):
+    """One question that the audit asks of a data set.
+
+    Attributes:
+        code: Stable code: letters of the family and a number, for example ``DUP201``. Never reused for another question.
+        title: What it looks for, a few words.
+        why: One sentence for a beginner: why it matters.
+    """
+
+    code: str
+    title: str
+    why: str
+
+    def run(self, context: AuditContext) -> Finding | None:
+        """Look at the data set.
+
+        Returns:
+            What is wrong, or ``None`` when the check passes.
+
+        Raises:
+            NotApplicable: The question does not arise here; shown with its reason, never as a pass.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class AuditContext:
+    """What checks look at; what several of them need is computed once. Built by :meth:`of`.
+
+    Attributes:
+        manifest: The data set.
+        groups: Group number per file; copies of one image share it.
+        copies: Positions of the files of every group with more than one file, large groups first.
+    """
+
+    manifest: Manifest
+    groups: tuple[int, ...]
+    copies: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> AuditContext:
+        """Compute what the checks share."""
+        groups = exact_groups(manifest)
+        return cls(manifest, groups, copies(groups))
+
+    @cached_property
+    def conflicting(self) -> tuple[tuple[int, ...], ...]:
+        """The groups of ``copies`` that carry more than one label."""
+        files = self.manifest.files
+        return tuple(rows for rows in self.copies if len({files[row].label for row in rows}) > 1)
+
+    @cached_property
+    def quarantined(self) -> frozenset[str]:
+        """Paths of all files of conflicting groups."""
+        return frozenset(self.manifest.files[row].path for rows in self.conflicting for row in rows)
+
+    @cached_property
+    def leaking(self) -> tuple[tuple[int, ...], ...]:
+        """The groups of ``copies`` that stand in the shipped test part and outside it, whatever their labels."""
+        files = self.manifest.files
+        return tuple(rows for rows in self.copies if {files[row].part == "test" for row in rows} == {True, False})
+
+    @cached_property
+    def leaked(self) -> frozenset[str]:
+        """Paths of the files of the shipped test part that have a copy outside it."""
+        files = self.manifest.files
+        return frozenset(files[row].path for rows in self.leaking for row in rows if files[row].part == "test")
+
+    def readable(self, part: str | None = None) -> list[int]:
+        """Return the positions of the readable files, of one shipped part or of all."""
+        return [row for row, file in enumerate(self.manifest.files) if file.readable and part in (None, file.part)]
+
+    def groups_per_class(self, rows: Iterable[int]) -> dict[str, int]:
+        """Return the number of different groups among ``rows`` for every class of the data set."""
+        pairs = {(self.manifest.files[row].label, self.groups[row]) for row in rows}
+        found = Counter(label for label, _ in pairs)
+        return {name: found[name] for name in self.manifest.classes}
+
+    def evidence(self, rows: Sequence[int]) -> Evidence:
+        """Return one group of copies as evidence: its paths, and where they stand."""
+        files = [self.manifest.files[row] for row in rows]
+        places = Counter(_place(file) for file in files)
+        note = ", ".join(place if number == 1 else f"{place} ({number})" for place, number in places.items())
+        return Evidence(tuple(file.path for file in files), f"{len(files)} copies: {note}")
+
+
+def finding(
+    check: Check,
+    *,
+    severity: Severity,
+    count: int,
+    message: str,
+    fix: str,
+    consequence: str,
+    evidence: Iterable[Evidence] = (),
+) -> Finding:
+    """Return a finding of ``check``; the arguments are the fields of :class:`Finding` that depend on the data set."""
+    return Finding(
+        code=check.code,
+        title=check.title,
+        severity=severity,
+        count=count,
+        message=message,
+        why=check.why,
+        fix=fix,
+        consequence=consequence,
+        evidence=tuple(evidence),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- words
+
+
+def number_of(count: int, noun: str) -> str:
+    """Return ``1 file``, ``2 files``, ``3 classes``, ``1,234 files``."""
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending}"
+
+
+def are(count: int) -> str:
+    """Return the verb for ``count`` things."""
+    return "is" if count == 1 else "are"
+
+
+def share_of(part: int, whole: int, nouns: str = "") -> str:
+    """Return ``88 of 394 test images (22.3 %)``; ``whole`` must be positive."""
+    return f"{part:,} of {whole:,}{' ' * bool(nouns)}{nouns} ({100 * part / whole:.1f} %)"
+
+
+def per_class(labels: Iterable[str], *, of: Iterable[str] = ()) -> str:
+    """Return ``no_tumor 148, pituitary 55``, frequent classes first.
+
+    Args:
+        labels: The label of every file that is counted.
+        of: The labels of all files they are counted among, to give shares; empty: counts alone.
+    """
+    counts, wholes = Counter(labels), Counter(of)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {share_of(number, wholes[name]) if wholes else f'{number:,}'}" for name, number in ordered)
+
+
+def _place(file: ImageFile) -> str:
+    return f"{file.label} in {file.part}" if file.part else file.label

@@ -1,0 +1,64 @@
+"""Which files belong together: edges between files, united into groups.
+
+Every source of "these two show the same thing" (equal bytes here; near copies and patients elsewhere) yields edges, pairs of
+positions in the manifest. :func:`unite` turns any number of such sets into one group number per file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+
+import numpy as np
+
+from vitrail.records import Manifest
+
+Edge = tuple[int, int]
+
+
+def unite(size: int, *edge_sets: Iterable[Edge]) -> tuple[int, ...]:
+    """Unite files that edges connect, directly or through others.
+
+    Args:
+        size: Number of files.
+        edge_sets: Pairs of positions, each in 0..size-1; order and repetition do not matter.
+
+    Returns:
+        The group number of every file, counted from 0 in the order of the groups' first files.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    edges = np.array(list(chain.from_iterable(edge_sets)), dtype=np.int64).reshape(-1, 2)
+    if len(edges) == 0:
+        return tuple(range(size))
+    graph = coo_array((np.ones(len(edges), dtype=np.int8), (edges[:, 0], edges[:, 1])), shape=(size, size))
+    component = connected_components(graph, directed=False)[1]
+    first, inverse = np.unique(component, return_index=True, return_inverse=True)[1:]
+    number = np.empty(len(first), dtype=np.int64)
+    number[np.argsort(first)] = np.arange(len(first))
+    return tuple(number[inverse].tolist())
+
+
+def exact_edges(manifest: Manifest) -> list[Edge]:
+    """Return an edge from the first readable file with some bytes to every later one with the same bytes."""
+    first: dict[str, int] = {}
+    edges = []
+    for row, file in enumerate(manifest.files):
+        if file.readable and first.setdefault(file.sha256, row) != row:
+            edges.append((first[file.sha256], row))
+    return edges
+
+
+def exact_groups(manifest: Manifest) -> tuple[int, ...]:
+    """Return the group number of every file: readable files of equal bytes share one, every other file is its own group."""
+    return unite(len(manifest), exact_edges(manifest))
+
+
+def copies(groups: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Return the positions of the files of every group with more than one file, large groups first, then in manifest order."""
+    members: dict[int, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    several = [tuple(rows) for rows in members.values() if len(rows) > 1]
+    return tuple(sorted(several, key=lambda rows: (-len(rows), rows)))

@@ -1,0 +1,141 @@
+"""The audit: every check in turn, what the study accepts, and what follows for each file."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import replace
+from typing import Any
+
+from vitrail.audit.balance import ClassImbalance, SmallTestClass, SmallValidationPart
+from vitrail.audit.check import AuditContext, Check, NotApplicable, number_of
+from vitrail.audit.duplicates import ExactDuplicates
+from vitrail.audit.files import MisnamedImages, NoImages, UnreadableImages, is_image
+from vitrail.audit.labels import ConflictingLabels
+from vitrail.audit.leaks import LeakedTestImages, LeakedValidationImages
+from vitrail.errors import AuditStopped, Problem, StudyError
+from vitrail.records import AuditReport, CheckOutcome, Finding, Manifest
+from vitrail.study import AuditSettings
+
+CHECKS: tuple[Check, ...] = (
+    UnreadableImages(),
+    MisnamedImages(),
+    NoImages(),
+    ExactDuplicates(),
+    LeakedTestImages(),
+    LeakedValidationImages(),
+    ConflictingLabels(),
+    ClassImbalance(),
+    SmallTestClass(),
+    SmallValidationPart(),
+)
+"""Every check, in the order of the report. A new check adds a line here."""
+
+_ORDER = {"error": 0, "warning": 1, "info": 2}
+
+
+def run_audit(manifest: Manifest, *, settings: AuditSettings, today: datetime.date | None = None) -> AuditReport:
+    """Ask every check, and work out what follows for each file.
+
+    Args:
+        manifest: The data set.
+        settings: The findings that the study accepts.
+        today: The day on which acceptances are judged; ``None``: the day of the call.
+
+    Raises:
+        StudyError: The study accepts a code that no check has.
+    """
+    _require_known_codes(settings)
+    context = AuditContext.of(manifest)
+    findings: list[Finding] = []
+    silent: list[CheckOutcome] = []
+    for check in CHECKS:
+        try:
+            finding = check.run(context)
+        except NotApplicable as reason:
+            silent.append(CheckOutcome(check.code, check.title, "not applicable", str(reason)))
+            continue
+        if finding is None:
+            silent.append(CheckOutcome(check.code, check.title, "passed"))
+        else:
+            findings.append(_judge(finding, settings, today or datetime.date.today()))
+    return AuditReport(
+        images=sum(is_image(file) for file in manifest.files),
+        readable=sum(file.readable for file in manifest.files),
+        findings=tuple(sorted(findings, key=lambda finding: (_ORDER[finding.severity], finding.code))),
+        silent=tuple(silent),
+        groups=context.groups,
+        quarantined=context.quarantined,
+        leaked=context.leaked,
+    )
+
+
+def enforce(report: AuditReport) -> None:
+    """Stop where error-level findings stand that the study does not accept: what ``--strict`` does.
+
+    Raises:
+        AuditStopped: With every such finding and what to do about it.
+    """
+    errors = report.unaccepted_errors()
+    if not errors:
+        return
+    lines = [f"The audit found {number_of(len(errors), 'error')} that the study does not accept:"]
+    for finding in errors:
+        lines += [f"  {finding.code}  {finding.message}", f"          Fix: {finding.fix}"]
+    lines += ["Fix the data, run without --strict, or accept a finding with its reason in the study:", "  audit:", "    accept:"]
+    lines += [f"      - {{code: {finding.code}, reason: why it is acceptable}}" for finding in errors]
+    raise AuditStopped("\n".join(lines))
+
+
+def summary(report: AuditReport) -> dict[str, Any]:
+    """Return the report as plain data: the contract of ``--json``. Keys may be added, never removed or renamed."""
+    return {
+        "images": report.images,
+        "readable": report.readable,
+        "findings": [_plain(finding) for finding in report.findings],
+        "passed": [{"code": end.code, "title": end.title} for end in report.silent if end.outcome == "passed"],
+        "not_applicable": [
+            {"code": end.code, "title": end.title, "reason": end.reason}
+            for end in report.silent
+            if end.outcome == "not applicable"
+        ],
+        "quarantined": sorted(report.quarantined),
+        "leaked": sorted(report.leaked),
+    }
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    return {
+        "code": finding.code,
+        "title": finding.title,
+        "severity": finding.severity,
+        "count": finding.count,
+        "message": finding.message,
+        "why": finding.why,
+        "fix": finding.fix,
+        "consequence": finding.consequence,
+        "accepted": finding.accepted,
+        "evidence": [{"paths": list(piece.paths), "note": piece.note} for piece in finding.evidence],
+    }
+
+
+def _require_known_codes(settings: AuditSettings) -> None:
+    known = [check.code for check in CHECKS]
+    problems = tuple(
+        Problem(f"audit.accept[{position}].code", f"no check has this code. Known: {', '.join(known)}.", repr(acceptance.code))
+        for position, acceptance in enumerate(settings.accept)
+        if acceptance.code not in known
+    )
+    if problems:
+        raise StudyError("study", problems)
+
+
+def _judge(finding: Finding, settings: AuditSettings, today: datetime.date) -> Finding:
+    """Mark a finding as accepted where an acceptance of the study holds today; say so where none holds any more."""
+    meant = [acceptance for acceptance in settings.accept if acceptance.code == finding.code]
+    for acceptance in meant:
+        if acceptance.until is None or today <= acceptance.until:
+            return replace(finding, accepted=acceptance.reason)
+    ends = [acceptance.until for acceptance in meant if acceptance.until is not None]
+    if not ends:
+        return finding
+    return replace(finding, message=f"{finding.message} (The study's acceptance of this ended on {max(ends)}.)")

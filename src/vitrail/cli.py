@@ -1,0 +1,335 @@
+"""The command line: one subcommand per room, and ``run`` for all of them.
+
+Rooms are imported inside the commands: ``vitrail --help`` answers at once and loads none of the heavy libraries.
+Results go to standard output (one JSON object with ``--json``), progress and messages to standard error.
+Exit codes: 0 done, 1 something failed, 2 the request was wrong, 3 ``--strict`` stopped on findings, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from vitrail.pipeline import Step
+    from vitrail.progress import Progress
+    from vitrail.records import RunResult
+    from vitrail.study import Study
+
+app = typer.Typer(
+    name="vitrail",
+    help="From a folder of medical images to a classifier that a careful person can question.\n\n"
+    "Research and teaching. Not a medical device.",
+    epilog="Start with: vitrail demo   |   vitrail run FOLDER   |   vitrail COMMAND --help",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+StudyArgument = Annotated[
+    Path, typer.Argument(metavar="FOLDER|STUDY.YAML|RUN", help="A folder of images, a study file, or the folder of a run.")
+]
+ModelsOption = Annotated[str | None, typer.Option("--models", help="Families to train, with commas: forest,probe,cnn.")]
+BackboneOption = Annotated[str | None, typer.Option("--backbone", help="Backbone of the probe: a timm name or local-dir:FOLDER.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Same seed, same machine, same numbers.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for runs, caches and MLflow [runs].")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the study, e.g. split.validation=0.15 (repeatable)."),
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Stop on error-level findings that the study does not accept.")]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Begin again; without it an earlier start is continued.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
+
+
+# ---------------------------------------------------------------------------------------------------- commands
+
+
+@app.command(epilog="Example: vitrail demo --output /tmp/demo")
+def demo(output: OutputOption = None, seed: SeedOption = None, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """Draw a phantom data set with planted faults, and run the whole path on it."""
+    from vitrail.datasets import PhantomSettings, make_phantom
+    from vitrail.pipeline import run as run_study
+    from vitrail.study import CnnSettings, DataSettings, ForestSettings, Study, TrainingSettings
+
+    progress = _progress(quiet)
+    base = output or Path("runs")
+    settings = PhantomSettings(seed=seed or 0)
+    phantom = base / f"phantom-{settings.seed}"
+    if not phantom.exists():
+        make_phantom(phantom, settings, progress=progress)
+    study = Study(
+        name="demo",
+        seed=settings.seed,
+        output=base,
+        data=DataSettings(path=phantom / "images"),
+        models=(ForestSettings(), CnnSettings(training=TrainingSettings(epochs=12))),
+    )
+    result = run_study(study, progress=progress)
+    _show_run(result, as_json=as_json)
+
+
+@app.command(epilog="Example: vitrail init brain-mri, then edit study.yaml, then vitrail run study.yaml")
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder of images: one folder per class.")],
+    file: Annotated[Path, typer.Option("--file", help="Where to write the study.")] = Path("study.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a commented study.yaml for a folder of images."""
+    from vitrail.datasets import scan_layout
+    from vitrail.errors import UsageError
+    from vitrail.storage import write_text
+    from vitrail.study import DataSettings, Study, commented_yaml
+
+    scan_layout(folder)
+    if file.exists() and not force:
+        raise UsageError(f"{file}: exists already. Choose another --file, or --force to replace it.")
+    study = Study(data=DataSettings(path=folder.expanduser().resolve()))
+    write_text(file, commented_yaml(study))
+    typer.echo(f"{file} written. Next: edit it, then `vitrail run {file}`.")
+
+
+@app.command(epilog="Example: vitrail run brain-mri --models forest,cnn   |   vitrail run study.yaml --strict --json")
+def run(
+    path: StudyArgument,
+    models: ModelsOption = None,
+    backbone: BackboneOption = None,
+    seed: SeedOption = None,
+    output: OutputOption = None,
+    changes: SetOption = None,
+    strict: StrictOption = False,
+    fresh: FreshOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Audit, split, train, evaluate, explain, report: the whole path. A killed run goes on when started again."""
+    study = _study(path, models, backbone, seed, output, changes, strict=strict)
+    _run(study, "report", fresh=fresh, as_json=as_json, quiet=quiet)
+
+
+@app.command(epilog="Example: vitrail train study.yaml")
+def train(
+    path: StudyArgument,
+    models: ModelsOption = None,
+    backbone: BackboneOption = None,
+    seed: SeedOption = None,
+    output: OutputOption = None,
+    changes: SetOption = None,
+    strict: StrictOption = False,
+    fresh: FreshOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Go as far as trained and packed models; the test images stay closed."""
+    study = _study(path, models, backbone, seed, output, changes, strict=strict)
+    _run(study, "train", fresh=fresh, as_json=as_json, quiet=quiet)
+
+
+@app.command(epilog="Example: vitrail evaluate study.yaml --json")
+def evaluate(
+    path: StudyArgument,
+    models: ModelsOption = None,
+    backbone: BackboneOption = None,
+    seed: SeedOption = None,
+    output: OutputOption = None,
+    changes: SetOption = None,
+    strict: StrictOption = False,
+    fresh: FreshOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Go as far as evaluated models (trains first what is not trained yet)."""
+    study = _study(path, models, backbone, seed, output, changes, strict=strict)
+    _run(study, "evaluate", fresh=fresh, as_json=as_json, quiet=quiet)
+
+
+@app.command(epilog="Example: vitrail audit brain-mri --strict")
+def audit(
+    path: StudyArgument,
+    output: OutputOption = None,
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Say what is wrong with a folder of images before anyone trains on it."""
+    from vitrail.audit import enforce, summary
+    from vitrail.output import print_audit
+    from vitrail.pipeline import audit as audit_study
+
+    study = _study(path, None, None, None, output, None, strict=False)
+    manifest, found = audit_study(study, progress=_progress(quiet))
+    if as_json:
+        _print_json(summary(found))
+    else:
+        print_audit(manifest, found)
+    if strict or study.audit.strict:
+        enforce(found)
+
+
+@app.command(epilog="Example: vitrail predict runs/brain-1a2b3c4d/models/probe/package scan1.jpg scan2.png")
+def predict(
+    package: Annotated[Path, typer.Argument(help="Folder of a model package.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Score images with a model package; nothing else of the run is needed."""
+    from vitrail.models import load_package
+    from vitrail.output import print_predictions
+
+    _require_files(images)
+    answers = load_package(package).predict(images)
+    if as_json:
+        _print_json(
+            [
+                {"image": answer.image, "predicted": answer.predicted, "probabilities": answer.probabilities}
+                if not answer.error
+                else {"image": answer.image, "predicted": None, "probabilities": {}, "error": answer.error}
+                for answer in answers
+            ]
+        )
+    else:
+        print_predictions(answers)
+    if any(answer.error for answer in answers):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: vitrail explain runs/brain-1a2b3c4d/models/cnn/package scan1.jpg --method occlusion")
+def explain(
+    package: Annotated[Path, typer.Argument(help="Folder of a model package.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    method: Annotated[
+        str | None, typer.Option("--method", help="How; default: the first that suits the model.")
+    ] = None,
+    target: Annotated[str | None, typer.Option("--target", help="Class to explain; default: the predicted one.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the maps.")] = Path("explanations"),
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Draw why images got their scores: a map (.npy, the image's own height and width) and a picture for each."""
+    from vitrail.pipeline import explain_files
+
+    _require_files(images)
+    answers, failures = explain_files(package, images, method=method, target=target, output=output, progress=_progress(quiet))
+    if as_json:
+        _print_json(answers + failures)
+    else:
+        for answer in answers:
+            typer.echo(f"{answer['image']}: {answer['method']} for {answer['target']} -> {answer['picture']}")
+            for warning in answer["warnings"]:
+                typer.echo(f"  note: {warning}")
+        for failure in failures:
+            typer.echo(f"{failure['image']}: {failure['error']}", err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: vitrail report runs/brain-1a2b3c4d")
+def report(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write the report of a run again."""
+    from vitrail.pipeline import report as write
+
+    _show_run(write(path), as_json=as_json)
+
+
+@app.command(epilog="Example: vitrail schema > study.schema.json")
+def schema() -> None:
+    """Print the JSON schema of study.yaml, for editors that complete and check it."""
+    from vitrail.study import Study
+
+    _print_json(Study.model_json_schema())
+
+
+# ---------------------------------------------------------------------------------------------------- helpers
+
+
+def _study(
+    path: Path,
+    models: str | None,
+    backbone: str | None,
+    seed: int | None,
+    output: Path | None,
+    changes: list[str] | None,
+    *,
+    strict: bool,
+) -> Study:
+    """Make the study that a command line asks for: a file or a folder, then the options on top."""
+    from vitrail.study import DataSettings, Study, changed
+
+    if path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
+        study = Study.from_yaml(path)
+    elif (path / "study.yaml").is_file() and (path / "provenance.json").is_file():
+        study = Study.from_yaml(path / "study.yaml")
+    else:
+        study = Study(data=DataSettings(path=path))
+    updates: dict[str, Any] = {}
+    if models is not None:
+        updates["models"] = [name.strip() for name in models.split(",") if name.strip()]
+    if seed is not None:
+        updates["seed"] = seed
+    if output is not None:
+        updates["output"] = output
+    if strict:
+        updates["audit.strict"] = True
+    if backbone is not None:
+        updates["models.probe.backbone"] = backbone
+    return changed(study, updates, texts=tuple(changes or ()))
+
+
+def _run(study: Study, until: Step, *, fresh: bool, as_json: bool, quiet: bool) -> None:
+    from vitrail.pipeline import run as run_study
+
+    _show_run(run_study(study, until=until, fresh=fresh, progress=_progress(quiet)), as_json=as_json)
+
+
+def _progress(quiet: bool) -> Progress:
+    from vitrail.progress import SILENT, BarProgress
+
+    return SILENT if quiet else BarProgress()
+
+
+def _require_files(images: list[Path]) -> None:
+    from vitrail.errors import UsageError
+
+    missing = [str(image) for image in images if not image.is_file()]
+    if missing:
+        raise UsageError(f"no such image file: {', '.join(missing)}. Give paths of image files.")
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _show_run(result: RunResult, *, as_json: bool) -> None:
+    from vitrail.output import print_run, run_summary
+
+    if as_json:
+        _print_json(run_summary(result))
+    else:
+        print_run(result)
+
+
+def main() -> None:
+    """Run the command line; errors that vitrail raises on purpose are printed without a traceback."""
+    from vitrail.errors import VitrailError
+
+    try:
+        app()
+    except VitrailError as error:
+        typer.echo(f"vitrail: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("vitrail: interrupted; the same command goes on from here.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output went away (`| head`): nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,21 @@
+"""Images in: one file per reader, one for the layout of a data set, one for the pass over its bytes, and the phantom."""
+
+from vitrail.datasets.phantom import AnswerKey, PhantomSettings, make_phantom, read_answer_key
+from vitrail.datasets.phantom_faults import FAULT_KINDS, PhantomImage, PlantedFault
+from vitrail.datasets.raster import FORMATS, THUMBNAIL_SIZE, Decoded, read_image
+from vitrail.datasets.scan import scan_folder
+
+__all__ = [
+    "FAULT_KINDS",
+    "FORMATS",
+    "THUMBNAIL_SIZE",
+    "AnswerKey",
+    "Decoded",
+    "PhantomImage",
+    "PhantomSettings",
+    "PlantedFault",
+    "make_phantom",
+    "read_answer_key",
+    "read_image",
+    "scan_folder",
+]

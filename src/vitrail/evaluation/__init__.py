@@ -1,0 +1,28 @@
+"""EVALUATE: how good a model is, and how sure that is.
+
+A metric is one function in ``metrics.py`` and one line in a dictionary there.
+"""
+
+from vitrail.evaluation.cases import pick_cases
+from vitrail.evaluation.curves import RocCurve, roc_curve
+from vitrail.evaluation.evaluate import champion, evaluate, evaluation_of, leaderboard_row
+from vitrail.evaluation.intervals import wilson_interval
+from vitrail.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, Metric
+from vitrail.evaluation.predictions import load_predictions, predictions_of, save_predictions
+
+__all__ = [
+    "CLASS_METRICS",
+    "OVERALL_METRICS",
+    "Metric",
+    "RocCurve",
+    "champion",
+    "evaluate",
+    "evaluation_of",
+    "leaderboard_row",
+    "load_predictions",
+    "pick_cases",
+    "predictions_of",
+    "roc_curve",
+    "save_predictions",
+    "wilson_interval",
+]

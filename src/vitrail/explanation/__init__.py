@@ -1,0 +1,25 @@
+"""EXPLAIN: why an image got its score, as a signed map at the image's own geometry, with what makes it doubtful.
+
+A method of explanation is one class in a file of this folder and one line in ``EXPLAINERS`` (``run_explain.py``).
+"""
+
+from vitrail.explanation.class_activation import GradCam, HiResCam
+from vitrail.explanation.explainer import ExplainableModel, Explainer, Question, Relevance
+from vitrail.explanation.occlusion import Occlusion
+from vitrail.explanation.run_explain import EXPLAINERS, explain
+from vitrail.explanation.store import load_explanations, save_explanations, write_map
+
+__all__ = [
+    "EXPLAINERS",
+    "ExplainableModel",
+    "Explainer",
+    "GradCam",
+    "HiResCam",
+    "Occlusion",
+    "Question",
+    "Relevance",
+    "explain",
+    "load_explanations",
+    "save_explanations",
+    "write_map",
+]

@@ -1,0 +1,38 @@
+"""Explanations on disk: maps for programmes (``.npy``), and the gallery of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitrail.records import Explanation
+from vitrail.storage import read_record, whole_file, whole_folder, write_record
+
+
+def write_map(explanation: Explanation, path: Path) -> Path:
+    """Write the map as ``.npy``, float32, shape (height, width) of the upright original, whole or not at all."""
+    with whole_file(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, explanation.map, allow_pickle=False)
+    return path
+
+
+def save_explanations(folder: Path, explanations: Sequence[Explanation]) -> None:
+    """Write several explanations into a folder, whole or not at all: ``index.json`` and one ``.npy`` for each."""
+    with whole_folder(folder) as temporary:
+        index = []
+        for number, explanation in enumerate(explanations):
+            write_map(explanation, temporary / f"{number:03d}.npy")
+            index.append({key: value for key, value in vars(explanation).items() if key != "map"})
+        write_record(temporary / "index.json", index)
+
+
+def load_explanations(folder: Path) -> tuple[Explanation, ...]:
+    """Read what :func:`save_explanations` wrote, in the same order."""
+    entries = read_record(folder / "index.json", list[dict[str, Any]])
+    return tuple(
+        Explanation(**{**entry, "warnings": tuple(entry["warnings"]), "map": np.load(folder / f"{number:03d}.npy")})
+        for number, entry in enumerate(entries)
+    )

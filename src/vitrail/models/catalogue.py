@@ -1,0 +1,55 @@
+"""The catalogue: which families of models there are. A new family is one file beside this one and one line in ``FAMILIES``.
+
+A family says how it is trained by what it offers:
+
+* ``grown``: hand-made features, fitted in one go (forest): ``embedder``, ``fit``, ``describe``;
+* ``probe``: frozen pretrained features, a dense head trained epoch by epoch: ``embedder``, ``check``, ``describe``;
+* ``network``: everything trained epoch by epoch from pixels: ``build``, ``describe``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Literal, NamedTuple
+
+from vitrail.study import ModelSettings
+
+
+class Family(NamedTuple):
+    """One line of the catalogue.
+
+    Attributes:
+        module: Where it lives; imported only when used, because torch and scikit-learn take seconds to load.
+        training: How it is trained.
+    """
+
+    module: str
+    training: Literal["grown", "probe", "network"]
+
+
+FAMILIES: dict[str, Family] = {
+    "forest": Family("vitrail.models.forest", "grown"),
+    "probe": Family("vitrail.models.probe", "probe"),
+    "cnn": Family("vitrail.models.cnn", "network"),
+}
+
+
+def family_module(name: str) -> Any:
+    """Import and return the module of a family."""
+    return importlib.import_module(FAMILIES[name].module)
+
+
+def describe(settings: ModelSettings) -> str:
+    """Return one line that a reader understands, for tables."""
+    return str(family_module(settings.model).describe(settings))
+
+
+def check_model(settings: ModelSettings) -> None:
+    """Find out early whether a model can be built, before hours of work.
+
+    Raises:
+        StudyError: It cannot, and why.
+    """
+    module = family_module(settings.model)
+    if hasattr(module, "check"):
+        module.check(settings)

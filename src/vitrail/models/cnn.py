@@ -1,0 +1,47 @@
+"""Convolutional network trained from scratch: blocks of convolution, normalisation, activation and pooling, then dense layers."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from vitrail.errors import Problem, StudyError
+from vitrail.models.network import ACTIVATIONS, DenseLayers, Network, Trunk
+from vitrail.records import Recipe
+from vitrail.study import CnnSettings
+
+
+def describe(settings: CnnSettings) -> str:
+    """Return one line for tables."""
+    filters = "-".join(str(count) for count in settings.filters)
+    return f"CNN from scratch, blocks of {filters} filters, {settings.pooling} pooling"
+
+
+def build(settings: CnnSettings, recipe: Recipe, *, classes: int, seed: int) -> Network:
+    """Return the untrained network, its weights drawn from ``seed``.
+
+    Raises:
+        StudyError: The input is too small for so many blocks.
+    """
+    side = recipe.size >> len(settings.filters)
+    if side < 1:
+        message = f"every block halves the image, so {recipe.size} px allow at most {recipe.size.bit_length() - 1} blocks."
+        raise StudyError("study", (Problem(f"{settings.name}.filters", message, str(list(settings.filters))),))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers: list[nn.Module] = []
+        channels = recipe.channels
+        for filters in settings.filters:
+            for _ in range(settings.convolutions):
+                padding = settings.kernel // 2
+                layers.append(
+                    nn.Conv2d(channels, filters, settings.kernel, padding=padding, bias=not settings.batch_normalisation)
+                )
+                if settings.batch_normalisation:
+                    layers.append(nn.BatchNorm2d(filters))
+                layers.append(ACTIVATIONS[settings.activation]())
+                channels = filters
+            layers.append(nn.MaxPool2d(2))
+        inputs = channels * (side * side if settings.pooling == "flatten" else 1)
+        head = DenseLayers(inputs, settings.dense, classes, activation=settings.activation, dropout=settings.dropout)
+        return Network(Trunk(nn.Sequential(*layers), settings.pooling), head)

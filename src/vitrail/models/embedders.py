@@ -1,0 +1,169 @@
+"""The first half of every model: prepared pixels in, one vector per image out.
+
+Two kinds serve every family: hand-made descriptors (for forests) and a network's trunk in ONNX Runtime. Both are frozen once
+made, so their vectors are computed once and cached by (image, recipe, weights).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from vitrail.errors import PackageError
+from vitrail.preprocess import normalise
+from vitrail.records import ByteArray, FloatArray, Recipe
+from vitrail.storage import file_sha256, fingerprint, write_bytes
+
+BATCH = 32
+"""Images per call of ONNX Runtime: larger batches are no faster on a CPU and cost memory."""
+
+Pooling = Literal["average", "max", "flatten", "none"]
+"""How feature maps (channels, height, width) become the vector: mean per map, maximum per map, all values in that order; ``none``
+where the vector is not made from maps."""
+
+
+class Embedder(Protocol):
+    """Prepared pixels in, one vector per image out."""
+
+    kind: str
+    recipe: Recipe
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with anything that changes a vector: the key of the feature cache."""
+        ...
+
+    def embed(self, pixels: ByteArray) -> FloatArray:
+        """Return float32 vectors, shape (n, dimension), for uint8 pixels of shape (n, size, size, channels)."""
+        ...
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write what is needed into a package folder and return what :func:`load_embedder` needs to know."""
+        ...
+
+
+class DescriptorEmbedder:
+    """Grey pixels, flattened, and histograms of oriented gradients (Dalal & Triggs, CVPR 2005).
+
+    Args:
+        recipe: Preparation of the images; colour images are averaged over their channels.
+        features: Which descriptors, in this order.
+    """
+
+    kind = "descriptors"
+    pooling: Pooling = "none"
+
+    def __init__(self, recipe: Recipe, features: tuple[str, ...]) -> None:
+        self.recipe = recipe
+        self.features = features
+
+    @property
+    def fingerprint(self) -> str:
+        """See :class:`Embedder`."""
+        return fingerprint("descriptors-1", self.features, self.recipe.fingerprint)
+
+    def embed(self, pixels: ByteArray) -> FloatArray:
+        """See :class:`Embedder`. Pixels are scaled by the recipe; HOG has 9 orientations, 8 x 8 cells, 2 x 2 blocks."""
+        grey = normalise(pixels, self.recipe).mean(axis=1)
+        parts = []
+        if "pixels" in self.features:
+            parts.append(grey.reshape(len(grey), -1))
+        if "hog" in self.features:
+            parts.append(np.stack([self._hog(image) for image in grey]))
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+    def _hog(self, image: FloatArray) -> FloatArray:
+        from skimage.feature import hog
+
+        cell = max(1, self.recipe.size // 8)
+        histogram = hog(image, orientations=9, pixels_per_cell=(cell, cell), cells_per_block=(2, 2), block_norm="L2-Hys")
+        return np.asarray(histogram, dtype=np.float32)
+
+    def save(self, folder: Path) -> dict[str, Any]:  # noqa: ARG002 - nothing but the description is needed
+        """See :class:`Embedder`."""
+        return {"kind": self.kind, "features": list(self.features)}
+
+
+class OnnxEmbedder:
+    """A network's trunk, run by ONNX Runtime on the CPU.
+
+    The graph has one input ``pixels`` (float32, n x channels x size x size) and the output ``embedding`` (n x dimension), and
+    where there are feature maps also ``activations`` (n x maps x height x width).
+
+    Args:
+        path: The ``.onnx`` file.
+        recipe: Preparation of the images.
+        pooling: How the activations become the embedding.
+    """
+
+    kind = "onnx"
+
+    def __init__(self, path: Path, recipe: Recipe, pooling: Pooling) -> None:
+        self.path = path
+        self.recipe = recipe
+        self.pooling = pooling
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """See :class:`Embedder`."""
+        return fingerprint("onnx-1", file_sha256(self.path), self.recipe.fingerprint)
+
+    @cached_property
+    def _session(self) -> Any:
+        import onnxruntime
+
+        from vitrail.engine import available_cores
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = available_cores()
+        options.log_severity_level = 3
+        try:
+            return onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime raises many kinds, all of them meaning: this file is no usable graph
+            raise PackageError(f"{self.path}: ONNX Runtime cannot load it ({error}). Make the package again.") from error
+
+    def embed(self, pixels: ByteArray) -> FloatArray:
+        """See :class:`Embedder`."""
+        parts = []
+        for start in range(0, len(pixels), BATCH):
+            inputs = {"pixels": normalise(pixels[start : start + BATCH], self.recipe)}
+            parts.append(self._session.run(["embedding"], inputs)[0])
+        return np.concatenate(parts)
+
+    def embed_with_maps(self, pixels: ByteArray) -> tuple[FloatArray, FloatArray] | None:
+        """Return the feature maps and the vector of one image.
+
+        Args:
+            pixels: uint8, shape (1, size, size, channels).
+
+        Returns:
+            Activations (maps, height, width) and embedding (dimension,), float32; ``None`` without feature maps.
+        """
+        if self.pooling == "none":
+            return None
+        activations, embedding = self._session.run(["activations", "embedding"], {"pixels": normalise(pixels, self.recipe)})
+        return activations[0], embedding[0]
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """See :class:`Embedder`."""
+        write_bytes(folder / "embedder.onnx", self.path.read_bytes())
+        return {"kind": self.kind, "pooling": self.pooling}
+
+
+def load_embedder(folder: Path, description: dict[str, Any], recipe: Recipe) -> DescriptorEmbedder | OnnxEmbedder:
+    """Load the embedder of a package.
+
+    Raises:
+        PackageError: Its kind is unknown to this version of vitrail.
+    """
+    match description.get("kind"):
+        case "descriptors":
+            return DescriptorEmbedder(recipe, tuple(description["features"]))
+        case "onnx":
+            return OnnxEmbedder(folder / "embedder.onnx", recipe, description["pooling"])
+        case unknown:
+            known = "descriptors, onnx"
+            raise PackageError(f"{folder}: unknown kind of embedder {unknown!r}. Known: {known}. Update vitrail.")

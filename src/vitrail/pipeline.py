@@ -1,0 +1,248 @@
+"""The order of the rooms, and nothing else: images in, audit, split, train, evaluate, explain, report, track.
+
+Every step leaves its result in the run's folder, whole, and is skipped when it is already there: the same command after a kill
+goes on where it stopped and ends with the same numbers.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from vitrail.audit import enforce, run_audit
+from vitrail.datasets import scan_folder
+from vitrail.errors import DataError, UsageError, VitrailError
+from vitrail.evaluation import evaluation_of, pick_cases, predictions_of, save_predictions
+from vitrail.explanation import explain, save_explanations, write_map
+from vitrail.models import check_model, load_package, save_package
+from vitrail.progress import SILENT, Progress
+from vitrail.records import AuditReport, Manifest, Predictions, RunResult, Split
+from vitrail.reporting import figure_files, write_picture, write_report
+from vitrail.run_folder import ModelFolder, RunFolder, cache_of, check_writable, plain_study, provenance_of, run_folder_of
+from vitrail.split import load_split, make_split, save_split
+from vitrail.storage import write_record, write_text
+from vitrail.study import ModelSettings, Study
+from vitrail.tracked import describe_run
+from vitrail.tracking import TrackingError, track_study
+from vitrail.training import Job, features, train
+
+Step = Literal["train", "evaluate", "report"]
+
+
+def audit(study: Study, *, progress: Progress = SILENT) -> tuple[Manifest, AuditReport]:
+    """Read the images and audit them; nothing is trained and no run folder is made.
+
+    Raises:
+        UsageError: The folder or the study cannot be used.
+        AuditStopped: The study is strict and error-level findings stand.
+    """
+    check_writable(study.output)
+    manifest = scan_folder(study.data.path, cache=cache_of(study), progress=progress)
+    report = run_audit(manifest, settings=study.audit)
+    if study.audit.strict:
+        enforce(report)
+    return manifest, report
+
+
+def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: Progress = SILENT) -> RunResult:
+    """Take a study from its folder of images to its report.
+
+    Args:
+        study: What to do.
+        until: The last step: ``train``, ``evaluate`` or ``report``.
+        fresh: Throw away what an earlier run of the same study left (caches are kept).
+        progress: Told of everything long.
+
+    Raises:
+        UsageError: The folder or the study cannot be used.
+        AuditStopped: The study is strict and error-level findings stand.
+    """
+    study = plain_study(study)
+    for settings in study.models:
+        check_model(settings)
+    manifest, audit_report = audit(study, progress=progress)
+    folder = run_folder_of(study, manifest)
+    if fresh and folder.path.exists():
+        shutil.rmtree(folder.path)
+    split = _open(folder, study, manifest, audit_report)
+    for settings in study.models:
+        _train(settings, Job(study, manifest, split, folder.model(settings.name).path, cache_of(study), progress), folder)
+    if until == "train":
+        return folder.result()
+    for settings in study.models:
+        _evaluate(settings, study, manifest, split, folder.model(settings.name), progress)
+    if until == "evaluate":
+        return folder.result()
+    for settings in study.models:
+        _explain(settings, study, manifest, folder.model(settings.name), progress)
+    result = folder.result()
+    write_report(result, folder.report)
+    if study.tracking.enabled:
+        _track(result, study, folder, progress)
+    return result
+
+
+def _open(folder: RunFolder, study: Study, manifest: Manifest, report: AuditReport) -> Split:
+    """Make the run's folder, or find it as an earlier start left it; return its split."""
+    write_text(folder.study, study.to_yaml())
+    if not folder.provenance.exists():
+        write_record(folder.provenance, provenance_of(study, manifest))
+    write_record(folder.manifest, manifest)
+    write_record(folder.audit, report)
+    if folder.split.exists():
+        return load_split(folder.split, manifest, report)
+    split = make_split(manifest, report, settings=study.split, seed=study.seed)
+    save_split(folder.split, split, manifest)
+    return split
+
+
+def _train(settings: ModelSettings, job: Job, folder: RunFolder) -> None:
+    """Train one model and pack it. One that cannot be trained is left out, and says why."""
+    model = folder.model(settings.name)
+    if model.training.exists():
+        return
+    model.failure.unlink(missing_ok=True)
+    try:
+        trained = train(settings, job)
+    except UsageError:
+        raise
+    except VitrailError as error:
+        write_text(model.failure, str(error))
+        job.progress.say(f"{settings.name}: left out. {error}")
+        return
+    save_package(
+        model.package,
+        name=settings.name,
+        family=settings.model,
+        description=trained.training.description,
+        classes=job.manifest.classes,
+        embedder=trained.embedder,
+        head=trained.head,
+        data_fingerprint=job.manifest.fingerprint,
+        study_fingerprint=job.study.fingerprint,
+    )
+    write_record(model.training, trained.training)
+
+
+def _evaluate(
+    settings: ModelSettings, study: Study, manifest: Manifest, split: Split, model: ModelFolder, progress: Progress
+) -> None:
+    """Score validation and test images with the packed model: what is evaluated is what will serve."""
+    if model.evaluation.exists() or not model.training.exists():
+        return
+    package = load_package(model.package)
+
+    def predict(part: Literal["validation", "test"]) -> Predictions:
+        rows = split.rows(part)
+        title = f"{settings.name}: {part} images"
+        vectors = features(package.embedder, manifest, rows, cache=cache_of(study), progress=progress, title=title)
+        predictions = predictions_of(settings.name, manifest, split, part=part, probabilities=package.head.scores(vectors))
+        save_predictions(model.predictions(part), predictions)
+        return predictions
+
+    validation = predict("validation")
+    openings = model.count_test_opening()
+    test = predict("test")
+    evaluation = evaluation_of(
+        settings.name, validation, test, settings=study.evaluation, seed=study.seed, test_openings=openings
+    )
+    write_record(model.evaluation, evaluation)
+
+
+def _explain(settings: ModelSettings, study: Study, manifest: Manifest, model: ModelFolder, progress: Progress) -> None:
+    """Explain some right and wrong test images for the report."""
+    predictions = model.result(settings).predictions
+    if model.explanations.exists() or predictions is None or not study.explanation.gallery:
+        return
+    package = load_package(model.package)
+    cases = pick_cases(predictions, each=study.explanation.gallery)
+    explanations = []
+    with progress.task(f"{settings.name}: explaining", len(cases)) as advance:
+        for case in cases:
+            path = manifest.root / predictions.paths[case]
+            pixels, placement = package.prepare(path)
+            explanations.append(explain(package, pixels, placement, image=predictions.paths[case]))
+            advance()
+    save_explanations(model.explanations, explanations)
+
+
+def _track(result: RunResult, study: Study, folder: RunFolder, progress: Progress) -> None:
+    """Tell MLflow. Results stand on disk: a tracking server that is down must not take them away."""
+    figures = {model.name: figure_files(result, model) for model in result.trained()}
+    described = describe_run(
+        result, experiment=study.tracking.experiment, model_figures=figures, files=(folder.study,)
+    )
+    try:
+        tracked = track_study(described, output=study.output, uri=study.tracking.uri)
+    except TrackingError as error:
+        progress.say(f"Not tracked. {error}")
+    else:
+        progress.say(f"MLflow: experiment {tracked.experiment} at {tracked.uri}")
+
+
+def report(path: Path) -> RunResult:
+    """Write the report of a run again from what stands in its folder.
+
+    Raises:
+        UsageError: It is no run.
+    """
+    folder = RunFolder(path)
+    result = folder.result()
+    write_report(result, folder.report)
+    return result
+
+
+def explain_files(
+    package_folder: Path,
+    images: Sequence[Path],
+    *,
+    method: str | None = None,
+    target: str | None = None,
+    output: Path,
+    progress: Progress = SILENT,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Explain image files with a model package: a map and a picture of it for each.
+
+    Args:
+        package_folder: The model package; nothing else of a run is needed.
+        images: Image files.
+        method: How; ``None``: the first that suits the model.
+        target: Class to explain; ``None``: the predicted one.
+        output: Folder for the maps (``.npy``, float32, the upright image's height and width) and pictures (``.png``).
+        progress: Told of every image.
+
+    Returns:
+        What ``vitrail explain --json`` prints per image, and ``{"image", "error"}`` for those that could not be read.
+
+    Raises:
+        UsageError: The package, the method or the target cannot be used.
+    """
+    check_writable(output)
+    package = load_package(package_folder)
+    answers: list[dict[str, Any]] = []
+    failures: list[dict[str, Any]] = []
+    with progress.task("Explaining", len(images)) as advance:
+        for number, image in enumerate(images):
+            advance()
+            try:
+                pixels, placement = package.prepare(image)
+            except DataError as error:
+                failures.append({"image": str(image), "error": str(error)})
+                continue
+            explanation = explain(package, pixels, placement, image=str(image), method=method, target=target)
+            # The number keeps two images of the same name in different folders apart.
+            stem = output / f"{number:03d}-{image.stem}-{explanation.method}"
+            answers.append(
+                {
+                    "image": str(image),
+                    "method": explanation.method,
+                    "target": explanation.target,
+                    "score": explanation.score,
+                    "map": str(write_map(explanation, stem.with_name(stem.name + ".npy"))),
+                    "picture": str(write_picture(explanation, image, stem.with_name(stem.name + ".png"))),
+                    "warnings": list(explanation.warnings),
+                }
+            )
+    return answers, failures

@@ -1,0 +1,127 @@
+"""The report: one HTML file that opens offline, prints, and can be read aloud.
+
+The builders of the sections turn records into plain texts and pictures; the template only lays them out, with every value
+escaped, because class and file names come from strangers.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from vitrail.records import Evaluation, ModelResult, RunResult
+from vitrail.reporting.data_section import data_view, finding_views, severity_counts
+from vitrail.reporting.figures import can_draw_roc, learning_curves
+from vitrail.reporting.images import Thumbnails
+from vitrail.reporting.model_section import (
+    STANDINGS,
+    clean_confusion_figure,
+    gallery_words,
+    leaderboard,
+    model_views,
+    roc_figure,
+)
+from vitrail.reporting.wording import GLOSSARY, LIMITS, Shown, counted, points, printable, show
+from vitrail.storage import write_text
+
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The champion's two scores.
+
+    Attributes:
+        clean: Balanced accuracy on the clean test images.
+        official: On all test images.
+        n_clean: Number of clean test images.
+        n_official: Number of test images.
+        premium: Official minus clean in percentage points; empty when not estimable.
+        flattering: Whether the official score is the higher one.
+    """
+
+    clean: Shown
+    official: Shown
+    n_clean: int
+    n_official: int
+    premium: str
+    flattering: bool
+
+
+def write_report(result: RunResult, path: Path) -> None:
+    """Write the report of a run as one self-contained HTML file, whole or not at all.
+
+    The same result gives the same bytes. Images and thumbnails that are gone are replaced by a note.
+
+    Args:
+        result: The finished run.
+        path: The HTML file.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    write_text(path, _render(result))
+
+
+def figure_files(result: RunResult, model: ModelResult) -> dict[str, str]:
+    """Return the figures of one model for tracking: file name -> SVG text, as many as the model has.
+
+    Args:
+        result: The finished run; its name stands in the ids of the figures.
+        model: One of its models.
+    """
+    key = re.sub(r"[^A-Za-z0-9-]", "", f"{result.name}-{model.name}")
+    figures: dict[str, str] = {}
+    if model.training is not None and model.training.epochs:
+        figures["learning_curves.svg"] = learning_curves(model.training, key=f"{key}-curves")
+    if model.evaluation is not None:
+        figures["confusion_matrix.svg"] = clean_confusion_figure(model.evaluation, key=f"{key}-confusion")
+        if model.predictions is not None and can_draw_roc(model.predictions):
+            figures["roc_curves.svg"] = roc_figure(model.evaluation, model.predictions, key=f"{key}-roc")
+    return figures
+
+
+def _render(result: RunResult) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["counted"] = counted
+    environment.filters["gallery_words"] = gallery_words
+    thumbnails = Thumbnails(result.manifest)
+    champion = next((model for model in result.models if model.name == result.champion and model.evaluation), None)
+    html = environment.get_template("report.html.j2").render(
+        result=result,
+        css=Markup((_FOLDER / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        champion=champion,
+        headline=_headline(champion.evaluation) if champion and champion.evaluation else None,
+        trained=sum(1 for _ in result.trained()),
+        severities=severity_counts(result),
+        data=data_view(result, thumbnails),
+        findings=finding_views(result, thumbnails),
+        board=leaderboard(result),
+        standings=STANDINGS,
+        models=model_views(result, thumbnails),
+        glossary=GLOSSARY,
+        limits=LIMITS,
+        drawn=Markup,  # marks the SVG of figures.py, whose texts are escaped there, as ready HTML
+    )
+    return printable(html)
+
+
+def _headline(evaluation: Evaluation) -> Headline:
+    clean, official = (scores.overall.get("balanced_accuracy") for scores in (evaluation.test_clean, evaluation.test))
+    premium, flattering = "", False
+    if clean is not None and official is not None and clean.value is not None and official.value is not None:
+        premium, flattering = points(official.value - clean.value), official.value > clean.value
+    return Headline(
+        clean=show("balanced_accuracy", clean),
+        official=show("balanced_accuracy", official),
+        n_clean=evaluation.test_clean.n,
+        n_official=evaluation.test.n,
+        premium=premium,
+        flattering=flattering,
+    )

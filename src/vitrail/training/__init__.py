@@ -1,0 +1,6 @@
+"""TRAIN: one protocol for every family, on one split."""
+
+from vitrail.training.features import features
+from vitrail.training.train import Job, Trained, train
+
+__all__ = ["Job", "Trained", "features", "train"]

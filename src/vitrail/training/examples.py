@@ -1,0 +1,79 @@
+"""What the fit loop is fed with: frozen features, or pixels from the decode cache."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from vitrail.preprocess import normalise
+from vitrail.preprocess.augment import augment
+from vitrail.records import ByteArray, FloatArray, IntArray, Recipe
+from vitrail.study import AugmentSettings
+
+
+class FeatureExamples:
+    """Vectors of a frozen embedder.
+
+    Args:
+        training: float32, shape (n, dimension).
+        training_labels: Class indices, shape (n,).
+        validation: float32, shape (m, dimension).
+        validation_labels: Class indices, shape (m,).
+    """
+
+    def __init__(
+        self, training: FloatArray, training_labels: IntArray, validation: FloatArray, validation_labels: IntArray
+    ) -> None:
+        self.training = torch.from_numpy(training)
+        self.validation = torch.from_numpy(validation)
+        self.training_labels = training_labels
+        self.validation_labels = validation_labels
+
+    def training_batch(self, positions: IntArray, generator: np.random.Generator) -> torch.Tensor:  # noqa: ARG002 - not augmented
+        """See :class:`vitrail.training.fit.Examples`."""
+        return self.training[positions]
+
+    def validation_batch(self, positions: IntArray) -> torch.Tensor:
+        """See :class:`vitrail.training.fit.Examples`."""
+        return self.validation[positions]
+
+
+class PixelExamples:
+    """Prepared pixels in a memory map.
+
+    Args:
+        pixels: uint8, shape (files, size, size, channels).
+        training_rows: Positions of the training images in ``pixels``.
+        validation_rows: Positions of the validation images.
+        labels: Class index of every file, shape (files,).
+        recipe: Scaling of the pixels.
+        augmentation: For training images; ``None``: none.
+    """
+
+    def __init__(
+        self,
+        pixels: ByteArray,
+        training_rows: IntArray,
+        validation_rows: IntArray,
+        labels: IntArray,
+        *,
+        recipe: Recipe,
+        augmentation: AugmentSettings | None,
+    ) -> None:
+        self.pixels = pixels
+        self.training_rows = training_rows
+        self.validation_rows = validation_rows
+        self.training_labels = labels[training_rows]
+        self.validation_labels = labels[validation_rows]
+        self.recipe = recipe
+        self.augmentation = augmentation
+
+    def training_batch(self, positions: IntArray, generator: np.random.Generator) -> torch.Tensor:
+        """See :class:`vitrail.training.fit.Examples`."""
+        pixels = self.pixels[self.training_rows[positions]]
+        changed = augment(pixels, self.augmentation, generator=generator) if self.augmentation else pixels
+        return torch.from_numpy(normalise(changed, self.recipe))
+
+    def validation_batch(self, positions: IntArray) -> torch.Tensor:
+        """See :class:`vitrail.training.fit.Examples`."""
+        return torch.from_numpy(normalise(self.pixels[self.validation_rows[positions]], self.recipe))

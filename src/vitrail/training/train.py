@@ -1,0 +1,224 @@
+"""Train one model of a study on the split, and give back its two halves ready to be packed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitrail.models import FAMILIES, DenseHead, DescriptorEmbedder, OnnxEmbedder, TreesHead, describe, family_module
+from vitrail.preprocess import decode_cache, make_recipe
+from vitrail.progress import SILENT, Progress
+from vitrail.records import ByteArray, Epoch, IntArray, Manifest, Split, Training
+from vitrail.storage import write_bytes
+from vitrail.study import ModelSettings, Study
+from vitrail.training.features import features
+
+OPEN_SIZE = 128
+"""Side of the input in pixels where neither the study nor the family says one."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every way of training needs.
+
+    Attributes:
+        study: All settings.
+        manifest: The data set.
+        split: Who trains, who validates.
+        folder: The model's own folder, for what is under way.
+        cache: Folder of the caches.
+        progress: Told of everything long.
+    """
+
+    study: Study
+    manifest: Manifest
+    split: Split
+    folder: Path
+    cache: Path
+    progress: Progress = SILENT
+
+    @property
+    def training_rows(self) -> IntArray:
+        """Positions of the training images."""
+        return self.split.rows("train")
+
+    @property
+    def validation_rows(self) -> IntArray:
+        """Positions of the validation images."""
+        return self.split.rows("validation")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model.
+
+    Attributes:
+        embedder: Its first half.
+        head: Its second half.
+        training: How it was trained.
+        pixels: The decode cache for its recipe, where training made one.
+    """
+
+    embedder: DescriptorEmbedder | OnnxEmbedder
+    head: DenseHead | TreesHead
+    training: Training
+    pixels: ByteArray | None = None
+
+
+def train(settings: ModelSettings, job: Job) -> Trained:
+    """Train one model. Only training and validation images are looked at.
+
+    Args:
+        settings: The model.
+        job: The data and where to keep what is under way.
+
+    Raises:
+        VitrailError: It cannot be trained, and why.
+    """
+    match FAMILIES[settings.model].training:
+        case "grown":
+            return _grow(settings, job)
+        case "probe":
+            return _probe(settings, job)
+        case "network":
+            return _network(settings, job)
+
+
+def _grow(settings: Any, job: Job) -> Trained:
+    """Fit an estimator on hand-made features in one go."""
+    family = family_module(settings.model)
+    recipe = make_recipe(job.study.preprocess_for(settings), size=OPEN_SIZE)
+    embedder = family.embedder(settings, recipe)
+    rows = job.training_rows
+    vectors = features(embedder, job.manifest, rows, cache=job.cache, progress=job.progress, title=f"{settings.name}: features")
+    started = time.monotonic()
+    with job.progress.task(f"{settings.name}: growing trees", 1) as advance:
+        head, nodes = family.fit(settings, vectors, job.manifest.labels[rows], seed=job.study.seed)
+        advance()
+    return Trained(embedder, head, _record(settings, job, parameters=nodes, seconds=time.monotonic() - started))
+
+
+def _probe(settings: Any, job: Job) -> Trained:
+    """Compute the frozen features once, then train dense layers on them."""
+    from vitrail.models.network import DenseLayers
+    from vitrail.training.examples import FeatureExamples
+    from vitrail.training.fit import fit
+
+    family = family_module(settings.model)
+    embedder = family.embedder(settings, job.study.preprocess_for(settings), cache=job.cache, progress=job.progress)
+    rows = np.concatenate([job.training_rows, job.validation_rows])
+    vectors = features(embedder, job.manifest, rows, cache=job.cache, progress=job.progress, title=f"{settings.name}: features")
+    training, validation = vectors[: len(job.training_rows)], vectors[len(job.training_rows) :]
+    labels = job.manifest.labels
+    spread = training.std(axis=0)
+    classes = len(job.manifest.classes)
+    head = _seeded(
+        lambda: DenseLayers(
+            training.shape[1],
+            settings.dense,
+            classes,
+            activation=settings.activation,
+            dropout=settings.dropout,
+            centre=training.mean(axis=0),
+            spread=np.where(spread > 1e-6, spread, 1.0).astype(np.float32),
+        ),
+        seed=job.study.seed,
+    )
+    outcome = fit(
+        head,
+        FeatureExamples(training, labels[job.training_rows], validation, labels[job.validation_rows]),
+        classes=classes,
+        settings=job.study.training_for(settings),
+        seed=job.study.seed,
+        checkpoint=job.folder / "checkpoint.pt",
+        progress=job.progress,
+        title=f"{settings.name}: training the head",
+    )
+    return Trained(embedder, head.to_head(), _record(settings, job, **_outcome(head, outcome)))
+
+
+def _network(settings: Any, job: Job) -> Trained:
+    """Train everything from pixels, then take the trunk out of torch."""
+    from vitrail.models.network import export_onnx
+    from vitrail.training.examples import PixelExamples
+    from vitrail.training.fit import fit
+
+    family = family_module(settings.model)
+    recipe = make_recipe(job.study.preprocess_for(settings), size=OPEN_SIZE)
+    pixels = decode_cache(job.manifest, recipe, cache=job.cache, progress=job.progress)
+    classes = len(job.manifest.classes)
+    network = family.build(settings, recipe, classes=classes, seed=job.study.seed)
+    examples = PixelExamples(
+        pixels,
+        job.training_rows,
+        job.validation_rows,
+        job.manifest.labels,
+        recipe=recipe,
+        augmentation=job.study.augment if settings.augment else None,
+    )
+    outcome = fit(
+        network,
+        examples,
+        classes=classes,
+        settings=job.study.training_for(settings),
+        seed=job.study.seed,
+        checkpoint=job.folder / "checkpoint.pt",
+        progress=job.progress,
+        title=f"{settings.name}: training",
+    )
+    graph = export_onnx(network.trunk, channels=recipe.channels, size=recipe.size, outputs=("activations", "embedding"))
+    path = job.folder / "embedder.onnx"
+    write_bytes(path, graph)
+    embedder = OnnxEmbedder(path, recipe, settings.pooling)
+    return Trained(embedder, network.head.to_head(), _record(settings, job, **_outcome(network, outcome)), pixels)
+
+
+def _seeded(build: Any, *, seed: int) -> Any:
+    """Build a torch module with weights drawn from ``seed``; torch's own generator is left as it was."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def _outcome(module: Any, outcome: Any) -> dict[str, Any]:
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    return {
+        "parameters": parameters,
+        "seconds": outcome.seconds,
+        "epochs": outcome.epochs,
+        "best_epoch": outcome.best_epoch,
+        "stopped": outcome.stopped,
+    }
+
+
+def _record(
+    settings: ModelSettings,
+    job: Job,
+    *,
+    parameters: int,
+    seconds: float,
+    epochs: tuple[Epoch, ...] = (),
+    best_epoch: int = 0,
+    stopped: str = "fitted in one go",
+) -> Training:
+    resolved = settings.model_copy(
+        update={"preprocess": job.study.preprocess_for(settings), "training": job.study.training_for(settings)}
+    )
+    return Training(
+        model=settings.name,
+        family=settings.model,
+        description=describe(settings),
+        parameters=parameters,
+        images=len(job.training_rows),
+        epochs=epochs,
+        best_epoch=best_epoch,
+        stopped=stopped,
+        seconds=seconds,
+        settings=resolved.model_dump(mode="json"),
+    )

@@ -1,0 +1,406 @@
+"""The raster reader: every mode, every orientation, every way to be broken."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vitrail.datasets import FORMATS, THUMBNAIL_SIZE, read_image
+from vitrail.datasets.raster import identify, read_thumbnail
+from vitrail.errors import DataError
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def texture(height: int = 40, width: int = 56, *, seed: int = 7) -> np.ndarray:
+    """A smooth RGB picture without any symmetry, uint8."""
+    generator = np.random.default_rng(seed)
+    coarse = Image.fromarray(generator.integers(0, 256, size=(5, 7, 3), dtype=np.uint8))
+    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+
+
+# ---------------------------------------------------------------------------------------------------- modes
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_rgb_and_grey_come_back_exactly(kind):
+    colour = texture()
+    grey = colour[:, :, 0]
+    decoded = read_image(encoded(Image.fromarray(colour), kind))
+    assert (decoded.format, decoded.mode, decoded.height, decoded.width) == (kind, "RGB", 40, 56)
+    np.testing.assert_array_equal(decoded.pixels, colour)
+    decoded = read_image(encoded(Image.fromarray(grey), kind))
+    assert decoded.mode == "L"
+    np.testing.assert_array_equal(decoded.pixels, grey)
+
+
+def test_jpeg_keeps_grey_grey_and_colour_colour():
+    colour = texture()
+    decoded = read_image(encoded(Image.fromarray(colour), "JPEG", quality=95, subsampling=0))
+    assert (decoded.format, decoded.mode, decoded.pixels.shape, decoded.pixels.dtype) == ("JPEG", "RGB", (40, 56, 3), np.uint8)
+    assert np.abs(decoded.pixels.astype(int) - colour).mean() < 3
+    assert read_image(encoded(Image.fromarray(colour[:, :, 0]), "JPEG")).pixels.shape == (40, 56)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_bilevel_becomes_black_and_white(kind):
+    mask = texture()[:, :, 0] > 128
+    decoded = read_image(encoded(Image.fromarray(mask), kind))
+    assert set(np.unique(decoded.pixels)) == {0, 255}
+    grey = decoded.pixels if decoded.pixels.ndim == 2 else decoded.pixels[:, :, 0]  # BMP stores bilevel as a palette
+    np.testing.assert_array_equal(grey > 0, mask)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_palettes_become_rgb(kind):
+    image = Image.fromarray(texture()).quantize(16)
+    decoded = read_image(encoded(image, kind))
+    assert decoded.mode == "P"
+    palette = np.array(image.getpalette(), dtype=np.uint8).reshape(-1, 3)
+    np.testing.assert_array_equal(decoded.pixels, palette[np.asarray(image)])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_transparency_is_laid_over_black(kind, mode):
+    colour = texture()
+    alpha = texture(seed=8)[:, :, 1]
+    opaque = colour if mode == "RGBA" else colour[:, :, :1]
+    stored = np.dstack([opaque, alpha])
+    decoded = read_image(encoded(Image.fromarray(stored, mode=mode), kind))
+    expected = np.rint(opaque.astype(float) * alpha[:, :, None] / 255).squeeze()
+    assert decoded.mode == mode
+    assert decoded.pixels.shape == expected.shape
+    assert np.abs(decoded.pixels - expected).max() <= 1
+
+
+def test_a_transparent_palette_entry_is_laid_over_black():
+    image = Image.new("P", (4, 2), 1)
+    image.putpalette([200, 100, 50, 10, 20, 30])
+    image.putpixel((0, 0), 0)
+    decoded = read_image(encoded(image, "PNG", transparency=0))
+    assert decoded.pixels[0, 0].tolist() == [0, 0, 0]
+    assert decoded.pixels[1, 3].tolist() == [10, 20, 30]
+
+
+def test_a_transparent_grey_value_is_laid_over_black():
+    image = Image.new("L", (4, 2), 90)
+    image.putpixel((0, 0), 200)
+    decoded = read_image(encoded(image, "PNG", transparency=200))
+    assert decoded.pixels.tolist() == [[0, 90, 90, 90], [90] * 4]
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "JPEG"])
+def test_cmyk_becomes_rgb(kind):
+    inks = np.dstack([texture(), texture(seed=8)[:, :, 0] // 4])
+    decoded = read_image(encoded(Image.fromarray(inks, mode="CMYK"), kind, **({"quality": 100} if kind == "JPEG" else {})))
+    light = 255 - inks.astype(float)
+    expected = light[:, :, :3] * light[:, :, 3:] / 255
+    assert decoded.mode == "CMYK"
+    assert np.abs(decoded.pixels - expected).mean() < (4 if kind == "JPEG" else 1)
+
+
+def stretched(values: np.ndarray) -> list[list[int]]:
+    """Exact integer arithmetic, one pixel at a time; halves to even."""
+    low, high = int(values.min()), int(values.max())
+    return [[round((int(value) - low) * 255 / (high - low)) for value in row] for row in values]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_a_12_bit_radiograph_in_16_bits_does_not_come_out_black(kind):
+    values = np.random.default_rng(1).integers(300, 4096, size=(300, 20)).astype(np.uint16)
+    decoded = read_image(encoded(Image.fromarray(values), kind))
+    assert decoded.mode == "I;16"
+    assert decoded.pixels.tolist() == stretched(values)
+
+
+def test_big_endian_16_bits_are_read_as_such():
+    values = np.array([[0, 1000], [2000, 4000]], dtype=">u2")
+    decoded = read_image(encoded(Image.frombytes("I;16B", (2, 2), values.tobytes()), "TIFF"))
+    assert decoded.mode == "I;16B"
+    assert decoded.pixels.tolist() == [[0, 64], [128, 255]]
+
+
+def test_32_bit_integers_are_stretched():
+    values = np.array([[-2_000_000_000, 0], [1, 2_000_000_000]], dtype=np.int32)
+    decoded = read_image(encoded(Image.fromarray(values), "TIFF"))
+    assert decoded.mode == "I"
+    assert decoded.pixels.tolist() == stretched(values)
+
+
+def test_floats_are_stretched_over_their_finite_values():
+    values = np.array([[np.nan, -1.0, 0.0], [1.0, np.inf, -np.inf]], dtype=np.float32)
+    decoded = read_image(encoded(Image.fromarray(values), "TIFF"))
+    assert decoded.mode == "F"
+    assert decoded.pixels.tolist() == [[0, 0, 128], [255, 255, 0]]
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0, np.nan])
+def test_constant_floats_become_black_without_a_warning(value):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        decoded = read_image(encoded(Image.fromarray(np.full((3, 4), value, dtype=np.float32)), "TIFF"))
+    np.testing.assert_array_equal(decoded.pixels, np.zeros((3, 4)))
+
+
+def test_only_the_first_frame_is_read():
+    first, second = Image.new("L", (5, 3), 10), Image.new("L", (9, 9), 200)
+    decoded = read_image(encoded(first, "TIFF", save_all=True, append_images=[second]))
+    assert decoded.pixels.tolist() == [[10] * 5] * 3
+
+
+# ---------------------------------------------------------------------------------------------------- orientation
+
+# EXIF 2.32, table 6: where the 0th row and the 0th column of the stored image stand on the visual image.
+SIDES = {
+    1: ("top", "left"),
+    2: ("top", "right"),
+    3: ("bottom", "right"),
+    4: ("bottom", "left"),
+    5: ("left", "top"),
+    6: ("right", "top"),
+    7: ("right", "bottom"),
+    8: ("left", "bottom"),
+}
+
+
+def as_seen(stored: np.ndarray, orientation: int) -> np.ndarray:
+    """Put every stored pixel where the standard's words say it is seen."""
+    height, width = stored.shape[:2]
+    sides = SIDES[orientation]
+    seen = np.zeros_like(stored if sides[0] in ("top", "bottom") else stored.swapaxes(0, 1))
+    for row in range(height):
+        for column in range(width):
+            place = {}
+            for number, length, side in ((row, height, sides[0]), (column, width, sides[1])):
+                axis = "y" if side in ("top", "bottom") else "x"
+                place[axis] = number if side in ("top", "left") else length - 1 - number
+            seen[place["y"], place["x"]] = stored[row, column]
+    return seen
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+@pytest.mark.parametrize("orientation", SIDES)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_images_stand_upright(kind, orientation):
+    image = Image.fromarray(texture(24, 40))
+    stored = read_image(encoded(image, kind)).pixels
+    decoded = read_image(encoded(image, kind, exif=exif(orientation)))
+    expected = as_seen(stored, orientation)
+    np.testing.assert_array_equal(decoded.pixels, expected)
+    assert (decoded.height, decoded.width) == expected.shape[:2]
+
+
+@pytest.mark.parametrize("orientation", SIDES)
+def test_16_bit_images_and_thumbnails_stand_upright_too(orientation):
+    values = texture(30, 50)[:, :, 0].astype(np.uint16) * 16
+    content = encoded(Image.fromarray(values), "PNG", exif=exif(orientation))
+    expected = as_seen(np.array(stretched(values), dtype=np.uint8), orientation)
+    np.testing.assert_array_equal(read_image(content).pixels, expected)
+    thumbnail = read_thumbnail(content)
+    assert (thumbnail.height, thumbnail.width) == expected.shape
+    upright = read_thumbnail(encoded(Image.fromarray(expected), "PNG")).pixels
+    assert np.abs(thumbnail.pixels.astype(int) - upright).max() <= 1
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("damaged", [b"Exif\x00\x00garbage", b"Exif\x00\x00II*\x00\xff\xff\xff\xff"])
+def test_damaged_exif_leaves_the_pixels_readable(damaged):
+    content = encoded(Image.fromarray(texture()), "JPEG", exif=damaged)
+    assert read_image(content).pixels.shape == (40, 56, 3)
+
+
+def test_an_orientation_that_does_not_exist_is_ignored():
+    content = encoded(Image.fromarray(texture()), "PNG", exif=exif(9))
+    np.testing.assert_array_equal(read_image(content).pixels, texture())
+
+
+# ---------------------------------------------------------------------------------------------------- reduced decoding
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    height=st.integers(9, 420),
+    width=st.integers(9, 420),
+    at_least=st.integers(8, 160),
+    orientation=st.sampled_from(sorted(SIDES)),
+)
+def test_reduced_jpegs_keep_their_geometry(height, width, at_least, orientation):
+    image = Image.fromarray(texture(height, width)[:, :, 0])
+    content = encoded(image, "JPEG", quality=95, exif=exif(orientation))
+    full, reduced = read_image(content), read_image(content, at_least=at_least)
+    assert (reduced.height, reduced.width) == (full.height, full.width) == full.pixels.shape
+    rows, columns = reduced.pixels.shape
+    assert rows >= min(at_least, full.height)
+    assert columns >= min(at_least, full.width)
+    scale = round(full.height / rows) if full.height > full.width else round(full.width / columns)
+    assert scale in (1, 2, 4, 8)
+    assert (rows, columns) == (-(-full.height // scale), -(-full.width // scale))
+    assert min(full.height, full.width) < 2 * scale * at_least or scale == 8  # as small as allowed
+
+
+def test_a_reduced_pixel_is_the_mean_of_its_block():
+    image = Image.fromarray(texture(256, 320)[:, :, 0])
+    content = encoded(image, "JPEG", quality=95)
+    full, reduced = read_image(content), read_image(content, at_least=64)
+    assert reduced.pixels.shape == (64, 80)
+    blocks = full.pixels.reshape(64, 4, 80, 4).mean(axis=(1, 3))
+    assert np.abs(reduced.pixels - blocks).max() < 3
+
+
+def test_only_jpegs_are_reduced():
+    assert read_image(encoded(Image.fromarray(texture()), "PNG"), at_least=8).pixels.shape == (40, 56, 3)
+
+
+# ---------------------------------------------------------------------------------------------------- thumbnails
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_thumbnail_is_the_grey_image_stretched_to_a_square(kind):
+    colour = texture(4 * THUMBNAIL_SIZE, 6 * THUMBNAIL_SIZE)
+    thumbnail = read_thumbnail(encoded(Image.fromarray(colour), kind, **({"quality": 95} if kind == "JPEG" else {})))
+    luma = colour @ np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+    expected = luma.reshape(THUMBNAIL_SIZE, 4, THUMBNAIL_SIZE, 6).mean(axis=(1, 3))
+    assert (thumbnail.height, thumbnail.width, thumbnail.mode) == (512, 768, "RGB")
+    assert thumbnail.pixels.shape == (THUMBNAIL_SIZE, THUMBNAIL_SIZE)
+    assert np.abs(thumbnail.pixels - expected).max() < 6
+    assert np.abs(thumbnail.pixels - expected).mean() < 1
+
+
+def test_a_cmyk_jpeg_has_a_thumbnail():
+    inks = np.dstack([texture(300, 300), texture(300, 300, seed=8)[:, :, 0] // 4])
+    content = encoded(Image.fromarray(inks, mode="CMYK"), "JPEG", quality=95)
+    grey = np.asarray(Image.fromarray(read_image(content).pixels).convert("L").resize((128, 128), Image.Resampling.BOX))
+    assert np.abs(read_thumbnail(content).pixels.astype(int) - grey).mean() < 2
+
+
+# ---------------------------------------------------------------------------------------------------- broken files
+
+OPTIONS = [
+    ("JPEG", {}),
+    ("JPEG", {"progressive": True}),
+    ("PNG", {}),
+    ("BMP", {}),
+    ("TIFF", {}),
+    ("TIFF", {"compression": "tiff_lzw"}),
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("kind", "options"), OPTIONS)
+@pytest.mark.parametrize("kept", [0.02, 0.5, 0.99])
+def test_truncated_files_are_refused(kind, options, kept):
+    noise = np.random.default_rng(3).integers(0, 256, size=(400, 640, 3), dtype=np.uint8)
+    content = encoded(Image.fromarray(noise), kind, **options)
+    cut = content[: int(len(content) * kept)]
+    assert identify(cut) == kind
+    for read in (read_image, read_thumbnail, lambda content: read_image(content, at_least=32)):
+        read(content)
+        with pytest.raises(DataError, match=r"truncated|damaged"):
+            read(cut)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow remarks on the tags that are cut
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_shortest_piece_of_a_file_is_refused_and_nothing_else_is_raised(kind):
+    content = encoded(Image.fromarray(texture(8, 8)), kind)
+    for length in range(60):
+        with pytest.raises(DataError):
+            read_image(content[:length])
+
+
+@settings(max_examples=150, deadline=None)
+@given(kind=st.sampled_from(FORMATS), seed=st.integers(0, 2**32 - 1))
+def test_damaged_bytes_raise_nothing_but_data_errors(kind, seed):
+    generator = np.random.default_rng(seed)
+    content = bytearray(encoded(Image.fromarray(texture(16, 16)), kind))
+    for position in generator.integers(0, len(content), size=5):
+        content[position] = generator.integers(256)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for read in (read_image, read_thumbnail):
+            try:
+                decoded = read(bytes(content))
+            except DataError as error:
+                assert 10 < len(str(error)) < 300
+            else:
+                assert decoded.pixels.dtype == np.uint8
+
+
+def test_zero_bytes_are_refused():
+    with pytest.raises(DataError, match="empty: the file has zero bytes"):
+        read_image(b"")
+
+
+@pytest.mark.parametrize("content", [b"patient;label\n1;no\n", b"GIF89a" + bytes(50), b"\x00" * 200, bytes(128) + b"DICM"])
+def test_other_bytes_are_no_image(content):
+    with pytest.raises(DataError, match="not an image: the bytes are none of JPEG, PNG, BMP, TIFF"):
+        read_image(content)
+
+
+def png_header(width: int, height: int) -> bytes:
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+        + struct.pack(">I", 9)
+        + b"IDAT"
+    )
+
+
+def bmp_header(width: int, height: int) -> bytes:
+    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("header", [png_header, bmp_header])
+def test_huge_images_are_refused_on_their_header(header):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DataError, match=r"too large: 20000 x 20000 pixels; at most 300,000,000 pixels are read"):
+            read_image(header(20_000, 20_000))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_pillows_own_pixel_limit_neither_warns_nor_refuses(kind, monkeypatch):
+    content = encoded(Image.fromarray(texture(100, 100)), kind)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_image(content).pixels.shape == (100, 100, 3)
+        assert read_thumbnail(content).height == 100
+    assert Image.MAX_IMAGE_PIXELS == 1000
+
+
+def test_files_are_named_in_their_errors(tmp_path: Path):
+    broken = tmp_path / "scan 1.png"
+    broken.write_bytes(b"text")
+    with pytest.raises(DataError, match=r"scan 1\.png: not an image"):
+        read_image(broken)
+    with pytest.raises(DataError, match=r"absent\.png: cannot be read \(No such file"):
+        read_image(tmp_path / "absent.png")
+
+
+def test_the_bytes_decide_not_the_name(tmp_path: Path):
+    path = tmp_path / "really_a_png.jpg"
+    path.write_bytes(encoded(Image.fromarray(texture()), "PNG"))
+    assert read_image(path).format == "PNG"
