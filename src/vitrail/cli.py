@@ -83,12 +83,12 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a commented study.yaml for a folder of images."""
-    from vitrail.datasets import scan_layout
+    from vitrail.datasets import find_layout
     from vitrail.errors import UsageError
     from vitrail.storage import write_text
     from vitrail.study import DataSettings, Study, commented_yaml
 
-    scan_layout(folder)
+    find_layout(folder)
     if file.exists() and not force:
         raise UsageError(f"{file}: exists already. Choose another --file, or --force to replace it.")
     study = Study(data=DataSettings(path=folder.expanduser().resolve()))
@@ -204,16 +204,14 @@ def predict(
 def explain(
     package: Annotated[Path, typer.Argument(help="Folder of a model package.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    method: Annotated[
-        str | None, typer.Option("--method", help="How; default: the first that suits the model.")
-    ] = None,
+    method: Annotated[str | None, typer.Option("--method", help="How; default: the first that suits the model.")] = None,
     target: Annotated[str | None, typer.Option("--target", help="Class to explain; default: the predicted one.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the maps.")] = Path("explanations"),
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Draw why images got their scores: a map (.npy, the image's own height and width) and a picture for each."""
-    from vitrail.pipeline import explain_files
+    from vitrail.answers import explain_files
 
     _require_files(images)
     answers, failures = explain_files(package, images, method=method, target=target, output=output, progress=_progress(quiet))

@@ -7,22 +7,21 @@ goes on where it stopped and ends with the same numbers.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from vitrail.audit import enforce, run_audit
 from vitrail.datasets import scan_folder
-from vitrail.errors import DataError, UsageError, VitrailError
+from vitrail.errors import UsageError, VitrailError
 from vitrail.evaluation import evaluation_of, pick_cases, predictions_of, save_predictions
-from vitrail.explanation import explain, save_explanations, write_map
+from vitrail.explanation import explain, save_explanations
 from vitrail.models import check_model, load_package, save_package
 from vitrail.progress import SILENT, Progress
 from vitrail.records import AuditReport, Manifest, Predictions, RunResult, Split
-from vitrail.reporting import figure_files, write_picture, write_report
-from vitrail.run_folder import ModelFolder, RunFolder, cache_of, check_writable, plain_study, provenance_of, run_folder_of
+from vitrail.reporting import figure_files, write_report
+from vitrail.run_folder import ModelFolder, RunFolder, cache_of, plain_study, provenance_of, run_folder_of
 from vitrail.split import load_split, make_split, save_split
-from vitrail.storage import write_record, write_text
+from vitrail.storage import check_writable, write_record, write_text
 from vitrail.study import ModelSettings, Study
 from vitrail.tracked import describe_run
 from vitrail.tracking import TrackingError, track_study
@@ -171,9 +170,7 @@ def _explain(settings: ModelSettings, study: Study, manifest: Manifest, model: M
 def _track(result: RunResult, study: Study, folder: RunFolder, progress: Progress) -> None:
     """Tell MLflow. Results stand on disk: a tracking server that is down must not take them away."""
     figures = {model.name: figure_files(result, model) for model in result.trained()}
-    described = describe_run(
-        result, experiment=study.tracking.experiment, model_figures=figures, files=(folder.study,)
-    )
+    described = describe_run(result, experiment=study.tracking.experiment, model_figures=figures, files=(folder.study,))
     try:
         tracked = track_study(described, output=study.output, uri=study.tracking.uri)
     except TrackingError as error:
@@ -192,57 +189,3 @@ def report(path: Path) -> RunResult:
     result = folder.result()
     write_report(result, folder.report)
     return result
-
-
-def explain_files(
-    package_folder: Path,
-    images: Sequence[Path],
-    *,
-    method: str | None = None,
-    target: str | None = None,
-    output: Path,
-    progress: Progress = SILENT,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Explain image files with a model package: a map and a picture of it for each.
-
-    Args:
-        package_folder: The model package; nothing else of a run is needed.
-        images: Image files.
-        method: How; ``None``: the first that suits the model.
-        target: Class to explain; ``None``: the predicted one.
-        output: Folder for the maps (``.npy``, float32, the upright image's height and width) and pictures (``.png``).
-        progress: Told of every image.
-
-    Returns:
-        What ``vitrail explain --json`` prints per image, and ``{"image", "error"}`` for those that could not be read.
-
-    Raises:
-        UsageError: The package, the method or the target cannot be used.
-    """
-    check_writable(output)
-    package = load_package(package_folder)
-    answers: list[dict[str, Any]] = []
-    failures: list[dict[str, Any]] = []
-    with progress.task("Explaining", len(images)) as advance:
-        for number, image in enumerate(images):
-            advance()
-            try:
-                pixels, placement = package.prepare(image)
-            except DataError as error:
-                failures.append({"image": str(image), "error": str(error)})
-                continue
-            explanation = explain(package, pixels, placement, image=str(image), method=method, target=target)
-            # The number keeps two images of the same name in different folders apart.
-            stem = output / f"{number:03d}-{image.stem}-{explanation.method}"
-            answers.append(
-                {
-                    "image": str(image),
-                    "method": explanation.method,
-                    "target": explanation.target,
-                    "score": explanation.score,
-                    "map": str(write_map(explanation, stem.with_name(stem.name + ".npy"))),
-                    "picture": str(write_picture(explanation, image, stem.with_name(stem.name + ".png"))),
-                    "warnings": list(explanation.warnings),
-                }
-            )
-    return answers, failures

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitrail.errors import OutputError, UsageError
+from vitrail.errors import UsageError
 from vitrail.evaluation import champion, load_predictions
 from vitrail.explanation import load_explanations
 from vitrail.records import AuditReport, Evaluation, Manifest, ModelResult, Provenance, RunResult, Training
@@ -187,21 +186,6 @@ def provenance_of(study: Study, manifest: Manifest) -> Provenance:
         data_fingerprint=manifest.fingerprint,
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-
-
-def check_writable(output: Path) -> None:
-    """Find out early, and without leaving a trace, whether the output folder can be written.
-
-    Raises:
-        OutputError: It cannot.
-    """
-    existing = output.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        raise OutputError(f"{output}: cannot be an output folder, {existing} is a file. Choose another --output.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputError(f"{output}: no permission to write in {existing}. Choose another --output.")
 
 
 def plain_study(study: Study) -> Study:

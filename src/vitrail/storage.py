@@ -112,3 +112,18 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_writable(output: Path) -> None:
+    """Find out early, and without leaving a trace, whether the output folder can be written.
+
+    Raises:
+        OutputError: It cannot.
+    """
+    existing = output.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise OutputError(f"{output}: cannot be an output folder, {existing} is a file. Choose another --output.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"{output}: no permission to write in {existing}. Choose another --output.")

@@ -240,7 +240,7 @@ class ProbeSettings(ModelSettings):
         optimiser="adamw",
         learning_rate=1e-3,
         weight_decay=1e-2,
-        balance_classes=True,
+        balance_classes=False,  # weighted classes would bend the scores away from the prevalence that a linear probe keeps
     )
 
     model: Literal["probe"] = "probe"
@@ -251,6 +251,9 @@ class ProbeSettings(ModelSettings):
     )
     dense: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
         default=(), description="Units of the dense layers between features and output; empty: a linear probe."
+    )
+    inverse_regularisation: float = Field(
+        default=1.0, gt=0, le=1e6, description="Linear probe: C of its logistic regression; smaller pulls the weights to zero."
     )
     activation: Literal["relu", "tanh", "sigmoid", "gelu"] = Field(default="relu", description="Non-linearity of dense layers.")
     dropout: float = Field(default=0.2, ge=0, lt=1, description="Share of features dropped before each dense layer in training.")

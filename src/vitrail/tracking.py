@@ -36,7 +36,7 @@ ADVICE = "The run itself is complete; correct tracking.uri and run again, or set
 METRICS_PER_BATCH, PARAMETERS_PER_BATCH = 1000, 100  # MLflow's own limits
 LONGEST_NAME, LONGEST_VALUE = 200, 6000  # characters; MLflow allows 250 and 6000
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-CONTACT_SECONDS, TRANSFER_SECONDS = 5, 60
+CONTACT_SECONDS, TRANSFER_SECONDS = 10, 60
 
 
 class TrackingError(VitrailError):

@@ -1,36 +1,19 @@
-"""The raster reader: every mode, every orientation, every way to be broken."""
+"""The raster reader: every mode, every orientation, every size."""
 
 from __future__ import annotations
 
-import io
-import struct
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import encoded, texture
 from PIL import Image
 
-from vitrail.datasets import FORMATS, THUMBNAIL_SIZE, read_image
-from vitrail.datasets.raster import identify, read_thumbnail
-from vitrail.errors import DataError
-
-
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def texture(height: int = 40, width: int = 56, *, seed: int = 7) -> np.ndarray:
-    """A smooth RGB picture without any symmetry, uint8."""
-    generator = np.random.default_rng(seed)
-    coarse = Image.fromarray(generator.integers(0, 256, size=(5, 7, 3), dtype=np.uint8))
-    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
-
+from vitrail.datasets import THUMBNAIL_SIZE, read_image
+from vitrail.datasets.raster import read_thumbnail
 
 # ---------------------------------------------------------------------------------------------------- modes
 
@@ -290,114 +273,6 @@ def test_a_cmyk_jpeg_has_a_thumbnail():
     content = encoded(Image.fromarray(inks, mode="CMYK"), "JPEG", quality=95)
     grey = np.asarray(Image.fromarray(read_image(content).pixels).convert("L").resize((128, 128), Image.Resampling.BOX))
     assert np.abs(read_thumbnail(content).pixels.astype(int) - grey).mean() < 2
-
-
-# ---------------------------------------------------------------------------------------------------- broken files
-
-OPTIONS = [
-    ("JPEG", {}),
-    ("JPEG", {"progressive": True}),
-    ("PNG", {}),
-    ("BMP", {}),
-    ("TIFF", {}),
-    ("TIFF", {"compression": "tiff_lzw"}),
-]
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize(("kind", "options"), OPTIONS)
-@pytest.mark.parametrize("kept", [0.02, 0.5, 0.99])
-def test_truncated_files_are_refused(kind, options, kept):
-    noise = np.random.default_rng(3).integers(0, 256, size=(400, 640, 3), dtype=np.uint8)
-    content = encoded(Image.fromarray(noise), kind, **options)
-    cut = content[: int(len(content) * kept)]
-    assert identify(cut) == kind
-    for read in (read_image, read_thumbnail, lambda content: read_image(content, at_least=32)):
-        read(content)
-        with pytest.raises(DataError, match=r"truncated|damaged"):
-            read(cut)
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow remarks on the tags that are cut
-@pytest.mark.parametrize("kind", FORMATS)
-def test_every_shortest_piece_of_a_file_is_refused_and_nothing_else_is_raised(kind):
-    content = encoded(Image.fromarray(texture(8, 8)), kind)
-    for length in range(60):
-        with pytest.raises(DataError):
-            read_image(content[:length])
-
-
-@settings(max_examples=150, deadline=None)
-@given(kind=st.sampled_from(FORMATS), seed=st.integers(0, 2**32 - 1))
-def test_damaged_bytes_raise_nothing_but_data_errors(kind, seed):
-    generator = np.random.default_rng(seed)
-    content = bytearray(encoded(Image.fromarray(texture(16, 16)), kind))
-    for position in generator.integers(0, len(content), size=5):
-        content[position] = generator.integers(256)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for read in (read_image, read_thumbnail):
-            try:
-                decoded = read(bytes(content))
-            except DataError as error:
-                assert 10 < len(str(error)) < 300
-            else:
-                assert decoded.pixels.dtype == np.uint8
-
-
-def test_zero_bytes_are_refused():
-    with pytest.raises(DataError, match="empty: the file has zero bytes"):
-        read_image(b"")
-
-
-@pytest.mark.parametrize("content", [b"patient;label\n1;no\n", b"GIF89a" + bytes(50), b"\x00" * 200, bytes(128) + b"DICM"])
-def test_other_bytes_are_no_image(content):
-    with pytest.raises(DataError, match="not an image: the bytes are none of JPEG, PNG, BMP, TIFF"):
-        read_image(content)
-
-
-def png_header(width: int, height: int) -> bytes:
-    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + struct.pack(">I", 13)
-        + chunk
-        + struct.pack(">I", zlib.crc32(chunk))
-        + struct.pack(">I", 9)
-        + b"IDAT"
-    )
-
-
-def bmp_header(width: int, height: int) -> bytes:
-    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
-
-
-@pytest.mark.parametrize("header", [png_header, bmp_header])
-def test_huge_images_are_refused_on_their_header(header):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(DataError, match=r"too large: 20000 x 20000 pixels; at most 300,000,000 pixels are read"):
-            read_image(header(20_000, 20_000))
-
-
-@pytest.mark.parametrize("kind", FORMATS)
-def test_pillows_own_pixel_limit_neither_warns_nor_refuses(kind, monkeypatch):
-    content = encoded(Image.fromarray(texture(100, 100)), kind)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert read_image(content).pixels.shape == (100, 100, 3)
-        assert read_thumbnail(content).height == 100
-    assert Image.MAX_IMAGE_PIXELS == 1000
-
-
-def test_files_are_named_in_their_errors(tmp_path: Path):
-    broken = tmp_path / "scan 1.png"
-    broken.write_bytes(b"text")
-    with pytest.raises(DataError, match=r"scan 1\.png: not an image"):
-        read_image(broken)
-    with pytest.raises(DataError, match=r"absent\.png: cannot be read \(No such file"):
-        read_image(tmp_path / "absent.png")
 
 
 def test_the_bytes_decide_not_the_name(tmp_path: Path):

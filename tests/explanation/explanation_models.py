@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.explanation.explainer import Pooling
 from vitrail.records import ByteArray, FloatArray, Placement, Recipe
 
 
@@ -35,7 +36,7 @@ class BrightnessNetwork:
     weight: float = 20.0
     name: str = "brightness"
     classes: tuple[str, ...] = ("no", "yes")
-    pooling: Literal["average", "max", "flatten"] = "average"
+    pooling: Pooling = "average"
 
     @property
     def recipe(self) -> Recipe:
@@ -70,7 +71,7 @@ class Keyhole:
     colour: Literal["grey", "rgb"] = "grey"
     name: str = "keyhole"
     classes: tuple[str, ...] = ("no", "yes")
-    pooling: Literal["average", "max", "flatten"] = "average"
+    pooling: Pooling = "none"
 
     @property
     def recipe(self) -> Recipe:

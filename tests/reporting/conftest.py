@@ -46,10 +46,10 @@ def phantom(rng: np.random.Generator, label: int, height: int, width: int) -> np
     return np.clip(picture + rng.normal(0, 7, picture.shape), 0, 255).astype(np.uint8)
 
 
-def build_manifest(folder: Path, rng: np.random.Generator, classes: tuple[str, ...]) -> Manifest:
+def build_manifest(folder: Path, rng: np.random.Generator) -> Manifest:
     files, thumbnails = [], []
     for part, counts in PER_CLASS.items():
-        for label, (name, count) in enumerate(zip(classes, counts, strict=True)):
+        for label, (name, count) in enumerate(zip(CLASSES, counts, strict=True)):
             for number in range(count):
                 height, width = (160, 128) if number % 2 else (140, 140)
                 pixels = phantom(rng, label, height, width)
@@ -60,11 +60,11 @@ def build_manifest(folder: Path, rng: np.random.Generator, classes: tuple[str, .
                 digest = hashlib.sha256(content).hexdigest()
                 files.append(ImageFile(path, name, part, len(content), digest, "readable", "", "PNG", "L", width, height))
                 thumbnails.append(np.asarray(Image.fromarray(pixels).resize((128, 128))))
-    files.append(ImageFile(f"train/{classes[0]}/torn.png", classes[0], "train", 0, "0" * 64, "empty", "zero bytes"))
+    files.append(ImageFile(f"train/{CLASSES[0]}/torn.png", CLASSES[0], "train", 0, "0" * 64, "empty", "zero bytes"))
     thumbnails.append(np.zeros((128, 128), np.uint8))
     order = sorted(range(len(files)), key=lambda row: files[row].path)
     np.save(folder / "thumbnails.npy", np.stack([thumbnails[row] for row in order]))
-    return Manifest(folder / "images", classes, tuple(files[row] for row in order), folder / "thumbnails.npy")
+    return Manifest(folder / "images", CLASSES, tuple(files[row] for row in order), folder / "thumbnails.npy")
 
 
 def build_split(manifest: Manifest, *, leaks: bool) -> Split:
@@ -238,9 +238,9 @@ def build_audit(manifest: Manifest, split: Split, *, leaks: bool) -> AuditReport
     return AuditReport(len(manifest), readable, findings, silent, split.groups, frozenset(), frozenset(leaked))
 
 
-def build_result(folder: Path, *, classes: tuple[str, ...] = CLASSES, leaks: bool = True) -> RunResult:
+def build_result(folder: Path, *, leaks: bool = True) -> RunResult:
     rng = np.random.default_rng(11)
-    manifest = build_manifest(folder, rng, classes)
+    manifest = build_manifest(folder, rng)
     split = build_split(manifest, leaks=leaks)
     failed = ModelResult("cnn", "cnn", failure="Out of memory at batch size 512. Set training.batch_size to 64 or less.")
     models = (
@@ -266,15 +266,15 @@ def build_result(folder: Path, *, classes: tuple[str, ...] = CLASSES, leaks: boo
 
 @pytest.fixture
 def make_result(tmp_path: Path) -> Callable[..., RunResult]:
-    """A function that builds a run in the test's own folder: ``make_result(classes=..., leaks=...)``."""
+    """A function that builds a run in the test's own folder, for tests that change its files: ``make_result(leaks=...)``."""
 
-    def make(*, classes: tuple[str, ...] = CLASSES, leaks: bool = True) -> RunResult:
-        return build_result(tmp_path, classes=classes, leaks=leaks)
+    def make(*, leaks: bool = True) -> RunResult:
+        return build_result(tmp_path, leaks=leaks)
 
     return make
 
 
-@pytest.fixture
-def result(make_result: Callable[..., RunResult]) -> RunResult:
-    """A run with leaks, findings and a failed model."""
-    return make_result()
+@pytest.fixture(scope="session")
+def result(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """A run with leaks, findings and a failed model; shared, so its files must stay as they are."""
+    return build_result(tmp_path_factory.mktemp("run"))

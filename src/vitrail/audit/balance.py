@@ -15,7 +15,7 @@ TEST_GROUPS_PER_CLASS = 30
 VALIDATION_GROUPS_PER_CLASS = 10
 """Independent validation images of a class below which SPL852 warns."""
 VALIDATION_HALF_WIDTH = 0.05
-"""Half-width of the interval of an accuracy of 0.9 above which SPL852 warns (fewer than 140 independent images)."""
+"""Half-width of the interval of an accuracy of 0.9 above which SPL852 warns (fewer than 141 independent images)."""
 
 
 def wilson_half_width(share: float, n: int) -> float:

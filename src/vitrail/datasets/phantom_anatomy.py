@@ -79,7 +79,7 @@ def lay_out_head(patient: Patient, rng: np.random.Generator, *, progress: float)
     wide *= long
     wide *= 0.16
     square -= wide
-    places = np.flatnonzero(square < 1.15)
+    places = np.flatnonzero(square < 1.09)
     across, along, square, lobe, gyrus, sulcus = (array.ravel()[places] for array in (across, along, square, *noise))
     radius = np.sqrt(square) * (1.0 + 0.010 * lobe)
     return places, Region(np.full_like(radius, AIR), across, along, radius, lobe, gyrus, sulcus)
@@ -157,7 +157,7 @@ def draw_ventricles(core: Region, patient: Patient, *, progress: float) -> Field
 
 
 def draw_cerebellum(brain: Region, patient: Patient, *, progress: float) -> Field:
-    """Return the cerebellum under its tent, behind the brain stem, and the Sylvian fissures over what is there."""
+    """Return the cerebellum under its tent, behind the brain stem, over what is there."""
     height = _height(patient, progress)
     grey, white = _tissues(patient)
     along, folded, wobble, signal = brain.along, _folded(brain, patient), 0.014 * brain.gyrus, brain.signal
@@ -171,8 +171,17 @@ def draw_cerebellum(brain: Region, patient: Patient, *, progress: float) -> Fiel
     tone += 0.85 * deep * (white - 0.02 - tone)
     paint(signal, tone, within * inside(tent, 0.02))
     paint(signal, 0.26, 0.75 * within * inside(np.abs(tent) - 0.008, 0.02))
-    bent = along + 0.9 * (folded - 0.30) ** 2 + 1.5 * wobble + 0.03 * brain.lobe
+    return signal
+
+
+def draw_sylvian_fissures(brain: Region, patient: Patient) -> Field:
+    """Return the fissures between frontal and temporal lobes over what is there."""
+    grey, _ = _tissues(patient)
+    along, folded, signal = brain.along, _folded(brain, patient), brain.signal
+    within = inside(brain.radius - (BRAIN_EDGE - 0.02), 0.02)
+    bent = along + 0.9 * (folded - 0.30) ** 2 + 0.021 * brain.gyrus + 0.03 * brain.lobe
     sylvian = capsule(folded, bent, start=(0.10, -0.13), end=(0.64, -0.13), radii=(0.020, 0.010 * patient.atrophy))
+    sylvian += 0.014 * brain.gyrus
     paint(signal, grey, 0.8 * within * inside(sylvian - 0.05, 0.03))
     paint(signal, FLUID, within * inside(sylvian, 0.02))
     return signal

@@ -106,7 +106,7 @@ def draw_patient(label: str, *, seed: tuple[int, ...], size: int, low: bool) -> 
     Args:
         label: One of :data:`CLASSES`.
         seed: Entropy of this patient.
-        size: Usual side of the image in pixels; sides vary from 0.96 to 1.22 times that.
+        size: Usual side of the image in pixels; a side lies between 0.95 and 1.22 times that.
         low: Whether the stack lies at the base of the skull; ignored for ``pituitary``.
     """
     rng = np.random.default_rng(seed)
@@ -136,7 +136,7 @@ def draw_patient(label: str, *, seed: tuple[int, ...], size: int, low: bool) -> 
 
 def _draw_glioma(rng: np.random.Generator, level: Level, aspect: float) -> Lesion:
     """Inside the white matter of one hemisphere, away from the midline and from the wall."""
-    radius = float(rng.uniform(0.12, 0.27))
+    radius = float(rng.uniform(0.13, 0.28))
     side = rng.choice((-1.0, 1.0))
     reach = BRAIN_EDGE - 0.6 * radius - 0.1
     for _ in range(100):
@@ -148,10 +148,10 @@ def _draw_glioma(rng: np.random.Generator, level: Level, aspect: float) -> Lesio
         across=float(side * across),
         along=float(along),
         radius=radius,
-        contrast=float(rng.uniform(0.45, 1.0)),
+        contrast=float(rng.uniform(0.55, 1.0)),
         necrosis=float(rng.uniform(0.45, 1.0)),
         irregularity=float(rng.uniform(0.2, 0.45)),
-        oedema=float(rng.uniform(0.3, 1.0)),
+        oedema=float(rng.uniform(0.4, 1.0)),
         push=float(rng.uniform(0.1, 0.5)),
         middle=float(rng.uniform(-0.6, 0.6)),
         lobes=_draw_lobes(rng),

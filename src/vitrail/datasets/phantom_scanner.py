@@ -69,8 +69,11 @@ def _draw_head(head: anatomy.Region, patient: Patient, lesion: Lesion | None, *,
         deep = np.flatnonzero(core & (np.abs(bent.along + 0.02) < 0.56))
         head.signal[deep] = anatomy.draw_ventricles(bent.part(deep), patient, progress=progress)
         return
-    back = np.flatnonzero((head.radius < 0.88) & (bent.along > -0.4))
+    inner = head.radius < 0.88
+    back = np.flatnonzero(inner & (bent.along > 0.08))
     head.signal[back] = anatomy.draw_cerebellum(bent.part(back), patient, progress=progress)
+    middle = np.flatnonzero(inner & (np.abs(bent.along + 0.18) < 0.26))
+    head.signal[middle] = anatomy.draw_sylvian_fissures(bent.part(middle), patient)
     deep = np.flatnonzero(core & (np.abs(bent.along) < 0.34))
     head.signal[deep] = anatomy.draw_stem(bent.part(deep), patient, progress=progress)
     if patient.height < 0.45:

@@ -160,10 +160,12 @@ def _failures_as_data_errors() -> Iterator[None]:
     except MemoryError as error:
         raise DataError("too large: there is not enough memory to decode it.") from error
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split())
+        if not any(letter.isalpha() for letter in reason):  # a bare number or nothing, from a lookup that failed
+            reason = "the header announces something unknown"
         if "truncated" in reason.lower():
             raise DataError("truncated: the file ends before the image does.") from error
-        raise DataError(f"damaged: {reason[:200].rstrip('.')}.") from error
+        raise DataError(f"damaged or not supported: {reason[:200].rstrip('.')}.") from error
 
 
 def _open(content: bytes) -> tuple[PillowFile, str]:

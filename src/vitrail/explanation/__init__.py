@@ -6,6 +6,7 @@ A method of explanation is one class in a file of this folder and one line in ``
 from vitrail.explanation.class_activation import GradCam, HiResCam
 from vitrail.explanation.explainer import ExplainableModel, Explainer, Question, Relevance
 from vitrail.explanation.occlusion import Occlusion
+from vitrail.explanation.picture import draw_map, write_picture
 from vitrail.explanation.run_explain import EXPLAINERS, explain
 from vitrail.explanation.store import load_explanations, save_explanations, write_map
 
@@ -18,8 +19,10 @@ __all__ = [
     "Occlusion",
     "Question",
     "Relevance",
+    "draw_map",
     "explain",
     "load_explanations",
     "save_explanations",
     "write_map",
+    "write_picture",
 ]

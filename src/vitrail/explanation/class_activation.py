@@ -63,7 +63,7 @@ def _activations_and_gradient(
     model: ExplainableModel, question: Question
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
     """Return the last activations and the gradient of the target's logit with respect to them, both (C, h, w)."""
-    found = model.embed_with_maps(question.pixels[np.newaxis])
+    found = None if model.pooling == "none" else model.embed_with_maps(question.pixels[np.newaxis])
     if found is None:
         return None
     activations, embedding = found

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from vitrail.records import ByteArray, FloatArray, Placement, Recipe
 
-Pooling = Literal["average", "max", "flatten"]
+Pooling = Literal["average", "max", "flatten", "none"]
 
 
 class ExplainableModel(Protocol):
@@ -33,7 +33,10 @@ class ExplainableModel(Protocol):
 
     @property
     def pooling(self) -> Pooling:
-        """How activations (C, h, w) become the embedding: mean or maximum per map, or all values in C, h, w order."""
+        """How activations (C, h, w) become the embedding: mean or maximum per map, or all values in C, h, w order.
+
+        ``none``: there are no feature maps.
+        """
         ...
 
     def scores(self, pixels: ByteArray) -> npt.NDArray[np.float64]:

@@ -18,6 +18,9 @@ from vitrail.records import FloatArray
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU}
 
+SMALLEST_SPREAD = 1e-6
+"""A feature that varies less than this is constant: it is centred but not stretched."""
+
 
 class DenseLayers(nn.Module):
     """The trainable form of :class:`vitrail.models.heads.DenseHead`.
@@ -54,6 +57,36 @@ class DenseLayers(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(widths))
         self.between = ACTIVATIONS[activation]()
         self.dropout = nn.Dropout(dropout)
+
+    @classmethod
+    def seeded(
+        cls,
+        inputs: int,
+        hidden: tuple[int, ...],
+        classes: int,
+        *,
+        activation: str,
+        dropout: float,
+        standardise_like: FloatArray,
+        seed: int,
+    ) -> DenseLayers:
+        """Return layers whose weights are drawn from ``seed`` and whose inputs are standardised as some vectors are.
+
+        torch's own generator is left as it was.
+        """
+        spread = standardise_like.std(axis=0)
+        spread = np.where(spread > SMALLEST_SPREAD, spread, 1.0).astype(np.float32)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(
+                inputs,
+                hidden,
+                classes,
+                activation=activation,
+                dropout=dropout,
+                centre=standardise_like.mean(axis=0),
+                spread=spread,
+            )
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         """Return logits, shape (n, classes), for vectors of shape (n, inputs)."""

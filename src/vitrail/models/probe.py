@@ -12,8 +12,10 @@ import numpy as np
 
 from vitrail.errors import Problem, StudyError, VitrailError
 from vitrail.models.embedders import OnnxEmbedder, Pooling
+from vitrail.models.heads import DenseHead
 from vitrail.preprocess import make_recipe
 from vitrail.progress import SILENT, Progress
+from vitrail.records import FloatArray, IntArray
 from vitrail.storage import file_sha256, fingerprint, read_record, write_bytes, write_record
 from vitrail.study import PreprocessSettings, ProbeSettings
 
@@ -97,6 +99,33 @@ def embedder(
     backbone = read_record(description, Backbone)
     recipe = make_recipe(preprocess, size=backbone.size, mean=backbone.mean, deviation=backbone.deviation)
     return OnnxEmbedder(path, recipe, backbone.pooling)
+
+
+def fit_linear(
+    settings: ProbeSettings, embedding: FloatArray, labels: IntArray, *, balance_classes: bool
+) -> tuple[DenseHead, int]:
+    """Fit a linear probe: multinomial logistic regression with an L2 penalty, a convex problem solved to its one optimum.
+
+    Args:
+        settings: Strength of the penalty.
+        embedding: float32, shape (n, dimension).
+        labels: Class indices 0..classes-1, every class present, shape (n,).
+        balance_classes: Weight images so that every class counts the same.
+
+    Returns:
+        The head, and the number of its parameters.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    regression = LogisticRegression(
+        C=settings.inverse_regularisation, max_iter=2000, class_weight="balanced" if balance_classes else None
+    )
+    regression.fit(embedding, labels)
+    weights, biases = regression.coef_, regression.intercept_
+    if len(weights) == 1:  # two classes: scikit-learn keeps one logit; half of it, with both signs, gives the same scores
+        weights, biases = np.concatenate([-weights, weights]) / 2, np.concatenate([-biases, biases]) / 2
+    head = DenseHead((weights.astype(np.float32),), (biases.astype(np.float32),), settings.activation)
+    return head, weights.size + biases.size
 
 
 def _identity(backbone: str) -> Any:

@@ -3,7 +3,6 @@
 Plotting happens in this room and nowhere else.
 """
 
-from vitrail.reporting.images import write_picture
 from vitrail.reporting.report import figure_files, write_report
 
-__all__ = ["figure_files", "write_picture", "write_report"]
+__all__ = ["figure_files", "write_report"]

@@ -17,7 +17,7 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 EXAMPLES_PER_CLASS = 8
 MOST_EXAMPLES = 120
 EVIDENCE_WITH_PICTURES = 6
-PICTURES_PER_EVIDENCE = 4
+PICTURES_PER_EVIDENCE = 3
 MOST_LISTED = 3000
 
 
@@ -78,6 +78,11 @@ class FindingView:
     more: int
     listed: tuple[Evidence, ...]
     unlisted: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether every file of the evidence has its picture."""
+        return not self.more and not any(piece.more for piece in self.shown)
 
     @property
     def single(self) -> bool:
@@ -198,6 +203,8 @@ def _reasons(notes: Iterable[str]) -> tuple[tuple[str, int], ...]:
 
 
 def _evidence_view(piece: Evidence, thumbnails: Thumbnails) -> EvidenceView:
-    paths = piece.paths[:PICTURES_PER_EVIDENCE]
-    pictures = tuple(Picture(thumbnails.uri(path), path) for path in paths)
-    return EvidenceView(pictures, len(piece.paths) - len(paths), piece.note)
+    """Show one file of each folder first: a copy in training beside a copy in the test says more than two of the test."""
+    first_of_folder = {path.rpartition("/")[0]: path for path in reversed(piece.paths)}
+    ordered = sorted(piece.paths, key=lambda path: first_of_folder[path.rpartition("/")[0]] != path)
+    pictures = tuple(Picture(thumbnails.uri(path), path) for path in ordered[:PICTURES_PER_EVIDENCE])
+    return EvidenceView(pictures, len(piece.paths) - len(pictures), piece.note)

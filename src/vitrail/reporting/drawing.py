@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import unicodedata
+import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,8 +63,10 @@ _STYLE: dict[str, object] = {
 }
 _FONT_FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _PIXELS_PER_POINT = 4 / 3
+_SMALLEST_SCALE = 0.78
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 _COLOUR = re.compile(r"#[0-9a-f]{6}\b")
+_FONT_NAMES = re.compile(r"font-family: [^;]*;? ?")
 _FONT = re.compile(r"font: (?P<weight>bold |[5-9]00 )?(?P<size>[\d.]+)px [^;]*")
 
 
@@ -102,7 +105,9 @@ def to_svg(figure: Figure, *, key: str, label: str) -> str:
         label: What the figure shows, for people who cannot see it.
     """
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": key}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": key}), warnings.catch_warnings():
+        # The page's own font shows the text; that matplotlib's lacks a letter matters only for the width it reckons with.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="svg", transparent=True)
     root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 - matplotlib's own output
     _drop(root, {"metadata", "style"})
@@ -121,6 +126,7 @@ def to_svg(figure: Figure, *, key: str, label: str) -> str:
         "height": f"{height * _PIXELS_PER_POINT:.0f}",
         "role": "img",
         "aria-label": label,
+        "style": f"min-width: {width * _PIXELS_PER_POINT * _SMALLEST_SCALE:.0f}px",  # below this, the box scrolls
         "color": INK,
         "font-family": _FONT_FAMILY,
         "stroke-linejoin": "round",
@@ -160,6 +166,7 @@ def _rename_ids(root: ElementTree.Element, key: str) -> None:
 def _tidy(name: str, value: str) -> str:
     """Shorten one attribute: page colours, page font, one decimal of a point."""
     if name == "style":
+        value = _FONT_NAMES.sub("", value)
         value = _COLOUR.sub(lambda match: _CSS_COLOUR.get(match[0], match[0]), value)
         return _FONT.sub(lambda match: f"font-weight: {(match['weight'] or '400').strip()}; font-size: {match['size']}px", value)
     if name in {"d", "x", "y", "transform", "width", "height", "points"}:

@@ -140,14 +140,14 @@ def roc_curves(predictions: Predictions, areas: Mapping[str, Estimate], *, title
     """Draw one ROC curve per class against the rest, on the clean test images.
 
     Args:
-        predictions: Scores of one model; classes without any or with nothing but clean images are left out.
+        predictions: Scores of one model; a class that none or all of the clean images belong to is left out.
         areas: Class name -> area under its curve, for the legend.
         title: Which images these are.
         key: Prefix of the ids.
     """
     truth, scores = predictions.truth[predictions.clean], predictions.probabilities[predictions.clean]
     columns = 1 if len(predictions.classes) <= 4 else 2
-    with canvas(3.9, 3.95 + 0.19 * -(-len(predictions.classes) // columns)) as figure:
+    with canvas(3.9, 4.3 + 0.19 * -(-len(predictions.classes) // columns)) as figure:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1, 3)))
         drawn = []
@@ -164,11 +164,11 @@ def roc_curves(predictions: Predictions, areas: Mapping[str, Estimate], *, title
                 sensitivity,
                 color=SERIES[number % len(SERIES)],
                 linestyle=DASHES[(number // len(SERIES) + number) % len(DASHES)],
-                label=f"{short_name(name, 18)}{value}",
+                label=f" {short_name(name, 18)}{value}",  # matplotlib hides labels that begin with an underscore
             )
         axes.set_xlim(-0.03, 1.03)
         axes.set_ylim(-0.03, 1.03)
-        axes.set_aspect("equal", anchor="W")
+        axes.set_aspect("equal", anchor="SW")
         for spine in axes.spines.values():
             spine.set_color(GRID)
         axes.set_xlabel("1 \N{MINUS SIGN} specificity (false positive rate)")

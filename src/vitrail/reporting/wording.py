@@ -53,7 +53,8 @@ class Shown:
         value: For example ``96.2 %``, or ``not estimable``.
         interval: For example ``[94.1, 98.0]``; empty when there is none.
         spoken: The interval for a screen reader.
-        n: For example ``n = 311 in 300 groups``.
+        n: For example ``n = 311``.
+        groups: For example ``in 300 groups``; empty when every image is its own group.
         note: The caveat, or why it is not estimable.
         estimable: Whether there is a number.
     """
@@ -62,6 +63,7 @@ class Shown:
     interval: str
     spoken: str
     n: str
+    groups: str
     note: str
     estimable: bool
 
@@ -69,19 +71,18 @@ class Shown:
 def show(name: str, estimate: Estimate | None) -> Shown:
     """Return the estimate of a metric in words: the number, its 95 % interval, its n."""
     if estimate is None:
-        return Shown(NOT_ESTIMABLE, "", "", "", "not computed in this run", False)
+        return Shown(NOT_ESTIMABLE, "", "", "", "", "not computed in this run", False)
     how = metric(name)
     count = f"n = {estimate.n:,}"
-    if estimate.groups != estimate.n:
-        count += f" in {estimate.groups:,} {'group' if estimate.groups == 1 else 'groups'}"
+    groups = "" if estimate.groups == estimate.n else f"in {counted(estimate.groups, 'group', 'groups')}"
     if estimate.value is None:
-        return Shown(NOT_ESTIMABLE, "", "", count, estimate.note.removeprefix(f"{NOT_ESTIMABLE}: "), False)
+        return Shown(NOT_ESTIMABLE, "", "", count, groups, estimate.note.removeprefix(f"{NOT_ESTIMABLE}: "), False)
     value = f"{100 * estimate.value:.1f} %" if how.percent else f"{estimate.value:.3f}"
     if estimate.low is None or estimate.high is None:
-        return Shown(value, "", "", count, estimate.note or "no interval", True)
+        return Shown(value, "", "", count, groups, estimate.note or "no interval", True)
     factor, digits = (100, 1) if how.percent else (1, 3)
     low, high = f"{factor * estimate.low:.{digits}f}", f"{factor * estimate.high:.{digits}f}"
-    return Shown(value, f"[{low}, {high}]", f"95 % interval from {low} to {high}", count, estimate.note, True)
+    return Shown(value, f"[{low}, {high}]", f"95 % interval from {low} to {high}", count, groups, estimate.note, True)
 
 
 def methods(estimates: Iterable[Estimate | None]) -> tuple[str, ...]:
@@ -119,7 +120,7 @@ def counted(number: int, one: str, many: str) -> str:
 
 def printable(text: str) -> str:
     """Return text that can be written as UTF-8 HTML: undecodable bytes of file names and control characters become marks."""
-    kept = "".join(letter if letter in "\n\t" or (ord(letter) >= 32 and ord(letter) != 127) else "\ufffd" for letter in text)
+    kept = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "\ufffd", text)
     return kept.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from vitrail.models import FAMILIES, DenseHead, DescriptorEmbedder, OnnxEmbedder, TreesHead, describe, family_module
 from vitrail.preprocess import decode_cache, make_recipe
 from vitrail.progress import SILENT, Progress
-from vitrail.records import ByteArray, Epoch, IntArray, Manifest, Split, Training
+from vitrail.records import ByteArray, Epoch, FloatArray, IntArray, Manifest, Split, Training
 from vitrail.storage import write_bytes
 from vitrail.study import ModelSettings, Study
 from vitrail.training.features import features
@@ -103,29 +103,37 @@ def _grow(settings: Any, job: Job) -> Trained:
 
 
 def _probe(settings: Any, job: Job) -> Trained:
-    """Compute the frozen features once, then train dense layers on them."""
-    from vitrail.models.network import DenseLayers
-    from vitrail.training.examples import FeatureExamples
-    from vitrail.training.fit import fit
-
+    """Compute the frozen features once, then train a head on them: linear in one go, dense layers epoch by epoch."""
     family = family_module(settings.model)
     embedder = family.embedder(settings, job.study.preprocess_for(settings), cache=job.cache, progress=job.progress)
     rows = np.concatenate([job.training_rows, job.validation_rows])
     vectors = features(embedder, job.manifest, rows, cache=job.cache, progress=job.progress, title=f"{settings.name}: features")
     training, validation = vectors[: len(job.training_rows)], vectors[len(job.training_rows) :]
+    if settings.dense:
+        return _dense_head(settings, job, embedder, training, validation)
+    started = time.monotonic()
+    balance = bool(job.study.training_for(settings).balance_classes)
+    with job.progress.task(f"{settings.name}: fitting the head", 1) as advance:
+        labels = job.manifest.labels[job.training_rows]
+        head, parameters = family.fit_linear(settings, training, labels, balance_classes=balance)
+        advance()
+    return Trained(embedder, head, _record(settings, job, parameters=parameters, seconds=time.monotonic() - started))
+
+
+def _dense_head(settings: Any, job: Job, embedder: OnnxEmbedder, training: FloatArray, validation: FloatArray) -> Trained:
+    from vitrail.models.network import DenseLayers
+    from vitrail.training.examples import FeatureExamples
+    from vitrail.training.fit import fit
+
     labels = job.manifest.labels
-    spread = training.std(axis=0)
     classes = len(job.manifest.classes)
-    head = _seeded(
-        lambda: DenseLayers(
-            training.shape[1],
-            settings.dense,
-            classes,
-            activation=settings.activation,
-            dropout=settings.dropout,
-            centre=training.mean(axis=0),
-            spread=np.where(spread > 1e-6, spread, 1.0).astype(np.float32),
-        ),
+    head = DenseLayers.seeded(
+        training.shape[1],
+        settings.dense,
+        classes,
+        activation=settings.activation,
+        dropout=settings.dropout,
+        standardise_like=training,
         seed=job.study.seed,
     )
     outcome = fit(
@@ -175,15 +183,6 @@ def _network(settings: Any, job: Job) -> Trained:
     write_bytes(path, graph)
     embedder = OnnxEmbedder(path, recipe, settings.pooling)
     return Trained(embedder, network.head.to_head(), _record(settings, job, **_outcome(network, outcome)), pixels)
-
-
-def _seeded(build: Any, *, seed: int) -> Any:
-    """Build a torch module with weights drawn from ``seed``; torch's own generator is left as it was."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build()
 
 
 def _outcome(module: Any, outcome: Any) -> dict[str, Any]:
