@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from vitrail.datasets import read_image
+from vitrail.errors import VitrailError
 from vitrail.explanation import draw_map
 from vitrail.records import ByteArray, FloatArray, Manifest
 
