@@ -34,8 +34,8 @@ format: .venv/ready ## put the code into the house's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/ready ## speed against bare ONNX Runtime (DATA=folder of images, WEIGHTS=timm local-dir folder)
-	$(BIN)/python benchmarks/probe.py $(if $(DATA),--data $(DATA)) $(if $(WEIGHTS),--weights $(WEIGHTS))
+bench: .venv/ready ## speed against bare ONNX Runtime (WEIGHTS=folder in timm local-dir format, DATA=folder of images)
+	$(BIN)/python benchmarks/probe.py $(if $(DATA),--data $(DATA)) --weights $(WEIGHTS)
 
 clean: ## remove the environment and what tools left (runs are kept)
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build src/*.egg-info

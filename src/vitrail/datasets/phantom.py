@@ -61,7 +61,7 @@ class PhantomSettings:
             concerns do not change with it.
     """
 
-    patients_per_class: int = 24
+    patients_per_class: int = 32
     slices_per_patient: int = 4
     size: int = 208
     test_share: float = 0.25

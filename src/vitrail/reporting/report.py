@@ -42,6 +42,7 @@ class Headline:
         n_official: Number of test images.
         premium: Official minus clean in percentage points; empty when not estimable.
         flattering: Whether the official score is the higher one.
+        in_accuracy: The same for plain accuracy, which copies of one well-recognised class move most; empty when not estimable.
     """
 
     clean: Shown
@@ -50,6 +51,7 @@ class Headline:
     n_official: int
     premium: str
     flattering: bool
+    in_accuracy: str
 
 
 def write_report(result: RunResult, path: Path) -> None:
@@ -124,4 +126,12 @@ def _headline(evaluation: Evaluation) -> Headline:
         n_official=evaluation.test.n,
         premium=premium,
         flattering=flattering,
+        in_accuracy=_accuracy_premium(evaluation),
     )
+
+
+def _accuracy_premium(evaluation: Evaluation) -> str:
+    clean, official = (scores.overall.get("accuracy") for scores in (evaluation.test_clean, evaluation.test))
+    if clean is None or official is None or clean.value is None or official.value is None:
+        return ""
+    return f"{100 * official.value:.1f} % against {100 * clean.value:.1f} %, {points(official.value - clean.value)}"
