@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,8 +13,23 @@ from vitrail.audit import summary
 from vitrail.evaluation import leaderboard_row
 from vitrail.models import ImagePrediction
 from vitrail.records import AuditReport, Estimate, Manifest, RunResult
+from vitrail.storage import record_to_plain
+
+if TYPE_CHECKING:  # the demonstration needs the training install, predictions do not
+    from vitrail.demo import Verdict
 
 COLOURS = {"error": "bold red", "warning": "yellow", "info": "cyan"}
+
+
+class _Console(Console):
+    """Standard output. Names of files may hold anything: no guessing of numbers, paths or emoji in them."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False, emoji=False)
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line, which ends quietly; rich would end the programme by itself."""
+        raise BrokenPipeError
 
 
 def run_summary(result: RunResult) -> dict[str, Any]:
@@ -39,9 +54,14 @@ def run_summary(result: RunResult) -> dict[str, Any]:
     }
 
 
+def demo_summary(result: RunResult, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Return what ``vitrail demo --json`` prints: a run, and the audit held against the answer key."""
+    return {**run_summary(result), "answer_key": record_to_plain(list(verdicts))}
+
+
 def print_run(result: RunResult) -> None:
     """Print findings, leaderboard and where everything is."""
-    console = Console(highlight=False)
+    console = _Console()
     print_audit(result.manifest, result.audit)
     if any(True for _ in result.trained()):
         table = Table(title="Leaderboard (95 % intervals)", title_justify="left", title_style="bold")
@@ -76,7 +96,7 @@ def print_run(result: RunResult) -> None:
 
 def print_audit(manifest: Manifest, report: AuditReport) -> None:
     """Print what is in the folder and what is wrong with it."""
-    console = Console(highlight=False)
+    console = _Console()
     classes = ", ".join(f"{name} {sum(file.label == name for file in manifest.files)}" for name in manifest.classes)
     console.print(f"[bold]{escape(str(manifest.root))}[/]: {report.images} images ({escape(classes)})", soft_wrap=True)
     if not report.findings:
@@ -93,6 +113,23 @@ def print_audit(manifest: Manifest, report: AuditReport) -> None:
     console.print(table)
 
 
+def print_demo(verdicts: Sequence[Verdict]) -> None:
+    """Print the audit held against the answer key of the phantom."""
+    table = Table(title="Planted faults, and what the audit found of them", title_justify="left", title_style="bold")
+    for column in ("fault", "planted", "found", "by"):
+        table.add_column(column, justify="right" if column in ("planted", "found") else "left")
+    for verdict in verdicts:
+        if not verdict.planted:
+            table.add_row(f"[red]false alarm[/] {verdict.kind}", "0", str(verdict.found), verdict.code)
+        elif not verdict.code:
+            table.add_row(verdict.kind.replace("_", " "), str(verdict.planted), "-", "[dim]no check looks for it yet[/]")
+        else:
+            colour = "green" if verdict.found == verdict.planted else "red"
+            found = f"[{colour}]{verdict.found}[/]"
+            table.add_row(verdict.kind.replace("_", " "), str(verdict.planted), found, verdict.code)
+    Console(highlight=False).print(table)
+
+
 def print_predictions(answers: Sequence[ImagePrediction]) -> None:
     """Print one row per image with all its scores."""
     table = Table(caption="Scores, not diagnoses. Not a medical device.", caption_justify="left")
@@ -106,7 +143,7 @@ def print_predictions(answers: Sequence[ImagePrediction]) -> None:
         ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
         scores = ", ".join(f"{name} {score:.3f}" for name, score in ranked)
         table.add_row(escape(answer.image), escape(answer.predicted), escape(scores))
-    Console(highlight=False).print(table)
+    _Console().print(table)
 
 
 def in_words(estimate: Estimate) -> str:
