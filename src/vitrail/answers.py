@@ -51,8 +51,8 @@ def explain_files(
                 failures.append({"image": str(image), "error": str(error)})
                 continue
             explanation = explain(package, pixels, placement, image=str(image), method=method, target=target)
-            # The number keeps two images of the same name in different folders apart.
-            stem = output / f"{number:03d}-{image.stem}-{explanation.method}"
+            # The number keeps two images of the same name in different folders apart; the rest must leave room in a file name.
+            stem = output / f"{number:03d}-{image.stem[:60]}-{explanation.method}"
             answers.append(
                 {
                     "image": str(image),

@@ -7,13 +7,16 @@ Exit codes: 0 done, 1 something failed, 2 the request was wrong, 3 ``--strict`` 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from vitrail.pipeline import Step
@@ -21,8 +24,40 @@ if TYPE_CHECKING:
     from vitrail.records import RunResult
     from vitrail.study import Study
 
+
+class _Commands(TyperGroup):
+    """The subcommands, and how each of them ends."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run one; errors that vitrail raises on purpose, and interruptions, are told without a traceback."""
+        from vitrail.errors import VitrailError
+
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()  # here, so that a reader who went away is met here
+        except VitrailError as error:
+            typer.echo(f"vitrail: {error}", err=True)
+            raise typer.Exit(error.exit_code) from error
+        except ModuleNotFoundError as error:
+            if str(error.name).startswith("vitrail"):
+                raise
+            typer.echo(
+                f"vitrail: {error.name} is not installed. Install what training needs: pip install 'vitrail[train]'.", err=True
+            )
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt:
+            typer.echo("vitrail: interrupted; what is finished is kept, and the same command goes on from there.", err=True)
+            raise typer.Exit(130) from None
+        except BrokenPipeError:  # the reader of our output went away (`| head`): nothing is wrong
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+
+
 app = typer.Typer(
     name="vitrail",
+    cls=_Commands,
     help="From a folder of medical images to a classifier that a careful person can question.\n\n"
     "Research and teaching. Not a medical device.",
     epilog="Start with: vitrail demo   |   vitrail run FOLDER   |   vitrail COMMAND --help",
@@ -52,28 +87,40 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on
 # ---------------------------------------------------------------------------------------------------- commands
 
 
-@app.command(epilog="Example: vitrail demo --output /tmp/demo")
-def demo(output: OutputOption = None, seed: SeedOption = None, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
-    """Draw a phantom data set with planted faults, and run the whole path on it."""
-    from vitrail.datasets import PhantomSettings, make_phantom
-    from vitrail.pipeline import run as run_study
-    from vitrail.study import CnnSettings, DataSettings, ForestSettings, Study, TrainingSettings
+def _print_version(wished: bool) -> None:
+    if wished:
+        typer.echo(f"vitrail {version_of('vitrail')}")
+        raise typer.Exit
 
-    progress = _progress(quiet)
-    base = output or Path("runs")
-    settings = PhantomSettings(seed=seed or 0)
-    phantom = base / f"phantom-{settings.seed}"
-    if not phantom.exists():
-        make_phantom(phantom, settings, progress=progress)
-    study = Study(
-        name="demo",
-        seed=settings.seed,
-        output=base,
-        data=DataSettings(path=phantom / "images"),
-        models=(ForestSettings(), CnnSettings(training=TrainingSettings(epochs=12))),
-    )
-    result = run_study(study, progress=progress)
-    _show_run(result, as_json=as_json)
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """What stands before the subcommand."""
+
+
+@app.command(epilog="Example: vitrail demo --output /tmp/demo")
+def demo(
+    output: OutputOption = None,
+    seed: SeedOption = None,
+    fresh: FreshOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Draw a phantom data set with planted faults, run the whole path on it, hold the audit against the answer key."""
+    from vitrail.demo import compare, run_demo
+    from vitrail.output import demo_summary, print_demo, print_run
+
+    result, key = run_demo(output or Path("runs"), seed=seed or 0, fresh=fresh, progress=_progress(quiet))
+    verdicts = compare(result.audit, key)
+    if as_json:
+        _print_json(demo_summary(result, verdicts))
+    else:
+        print_run(result)
+        print_demo(verdicts)
 
 
 @app.command(epilog="Example: vitrail init brain-mri, then edit study.yaml, then vitrail run study.yaml")
@@ -86,12 +133,12 @@ def init(
     from vitrail.datasets import find_layout
     from vitrail.errors import UsageError
     from vitrail.storage import write_text
-    from vitrail.study import DataSettings, Study, commented_yaml
+    from vitrail.study import Study, commented_yaml
 
     find_layout(folder)
     if file.exists() and not force:
         raise UsageError(f"{file}: exists already. Choose another --file, or --force to replace it.")
-    study = Study(data=DataSettings(path=folder.expanduser().resolve()))
+    study = Study.from_mapping({"data": {"path": folder.absolute()}}, str(folder))
     write_text(file, commented_yaml(study))
     typer.echo(f"{file} written. Next: edit it, then `vitrail run {file}`.")
 
@@ -261,17 +308,17 @@ def _study(
     strict: bool,
 ) -> Study:
     """Make the study that a command line asks for: a file or a folder, then the options on top."""
-    from vitrail.study import DataSettings, Study, changed
+    from vitrail.study import Study, changed
 
-    if path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
+    if path.suffix.lower() in (".yaml", ".yml") and not path.is_dir():
         study = Study.from_yaml(path)
     elif (path / "study.yaml").is_file() and (path / "provenance.json").is_file():
         study = Study.from_yaml(path / "study.yaml")
     else:
-        study = Study(data=DataSettings(path=path))
+        study = Study.from_mapping({"data": {"path": path}}, str(path))
     updates: dict[str, Any] = {}
     if models is not None:
-        updates["models"] = [name.strip() for name in models.split(",") if name.strip()]
+        updates["models"] = _chosen(study, [name.strip() for name in models.split(",") if name.strip()])
     if seed is not None:
         updates["seed"] = seed
     if output is not None:
@@ -281,6 +328,17 @@ def _study(
     if backbone is not None:
         updates["models.probe.backbone"] = backbone
     return changed(study, updates, texts=tuple(changes or ()))
+
+
+def _chosen(study: Study, names: list[str]) -> list[Any]:
+    """Return models by name: as the study has them, where it has one of this name or family; else as the family has them."""
+    chosen: list[Any] = []
+    for name in names:
+        known = [model for model in study.models if model.name == name] or [
+            model for model in study.models if model.model == name
+        ]
+        chosen += [model.model_dump(mode="json") for model in known] or [name]
+    return chosen
 
 
 def _run(study: Study, until: Step, *, fresh: bool, as_json: bool, quiet: bool) -> None:
@@ -304,7 +362,8 @@ def _require_files(images: list[Path]) -> None:
 
 
 def _print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+    # ASCII only: the same bytes whatever the terminal's encoding, and names of files that are no valid Unicode survive.
+    typer.echo(json.dumps(content, indent=2, allow_nan=False))
 
 
 def _show_run(result: RunResult, *, as_json: bool) -> None:
@@ -314,20 +373,13 @@ def _show_run(result: RunResult, *, as_json: bool) -> None:
         _print_json(run_summary(result))
     else:
         print_run(result)
+    if result.models and all(model.failure for model in result.models):
+        raise typer.Exit(1)
 
 
 def main() -> None:
-    """Run the command line; errors that vitrail raises on purpose are printed without a traceback."""
-    from vitrail.errors import VitrailError
-
-    try:
-        app()
-    except VitrailError as error:
-        typer.echo(f"vitrail: {error}", err=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("vitrail: interrupted; the same command goes on from here.", err=True)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output went away (`| head`): nothing is wrong
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not end the work
+    app()

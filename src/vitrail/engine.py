@@ -1,13 +1,18 @@
-"""Where work runs. joblib is the seam: threads in this process today; processes or a cluster are another backend of it."""
+"""Where work runs. This is the seam: threads in this process today; another executor (processes, a cluster) fits in here."""
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+IN_FLIGHT = 4
+"""Items per thread that are under way or done and not yet taken."""
 
 
 def available_cores() -> int:
@@ -21,14 +26,24 @@ def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], *, w
     """Apply ``function`` to every item in parallel threads and yield the results in the items' order.
 
     Threads suffice where the work is decoding, compression or hashing: Pillow, zlib and hashlib release the interpreter
-    lock. Only a bounded number of items is in flight, so memory does not grow with their number.
+    lock. Only a bounded number of items is in flight, also when results are taken slowly, so memory does not grow with their
+    number (joblib's generator bounds what it starts, not what waits to be taken).
 
     Args:
         function: Must not raise for bad input: one broken item would end the whole job.
-        items: What to work on.
+        items: What to work on; read in the caller's thread, as far ahead as items are in flight.
         workers: Number of threads; 0 means all available cores.
     """
-    from joblib import Parallel, delayed
-
-    pool = Parallel(n_jobs=workers or available_cores(), backend="threading", return_as="generator", pre_dispatch="4*n_jobs")
-    yield from pool(delayed(function)(item) for item in items)
+    workers = workers or available_cores()
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) == IN_FLIGHT * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # the caller has enough, or something failed: what has not begun need not begin
+            for future in waiting:
+                future.cancel()

@@ -10,18 +10,27 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
-from vitrail.audit import enforce, run_audit
-from vitrail.datasets import scan_folder
-from vitrail.errors import UsageError, VitrailError
-from vitrail.evaluation import evaluation_of, pick_cases, predictions_of, save_predictions
+from vitrail.audit import check_acceptances, enforce, run_audit
+from vitrail.datasets import find_layout, scan_folder
+from vitrail.errors import Problem, StudyError, UsageError, VitrailError
+from vitrail.evaluation import evaluation_of, note_test_opening, pick_cases, predictions_of, save_predictions
 from vitrail.explanation import explain, save_explanations
 from vitrail.models import check_model, load_package, save_package
 from vitrail.progress import SILENT, Progress
-from vitrail.records import AuditReport, Manifest, Predictions, RunResult, Split
-from vitrail.reporting import figure_files, write_report
-from vitrail.run_folder import ModelFolder, RunFolder, cache_of, plain_study, provenance_of, run_folder_of
+from vitrail.records import AuditReport, Manifest, Predictions, RunResult, Split, Training
+from vitrail.run_folder import (
+    ModelFolder,
+    RunFolder,
+    cache_of,
+    check_places,
+    openings_of,
+    plain_study,
+    provenance_of,
+    run_folder_of,
+    shown_study,
+)
 from vitrail.split import load_split, make_split, save_split
-from vitrail.storage import check_writable, write_record, write_text
+from vitrail.storage import locked, read_record, sweep, write_record, write_text
 from vitrail.study import ModelSettings, Study
 from vitrail.tracked import describe_run
 from vitrail.tracking import TrackingError, track_study
@@ -31,18 +40,14 @@ Step = Literal["train", "evaluate", "report"]
 
 
 def audit(study: Study, *, progress: Progress = SILENT) -> tuple[Manifest, AuditReport]:
-    """Read the images and audit them; nothing is trained and no run folder is made.
+    """Read the images and audit them; nothing is trained, no run folder is made, and no finding stops it.
 
     Raises:
         UsageError: The folder or the study cannot be used.
-        AuditStopped: The study is strict and error-level findings stand.
     """
-    check_writable(study.output)
+    check_places(study)
     manifest = scan_folder(study.data.path, cache=cache_of(study), progress=progress)
-    report = run_audit(manifest, settings=study.audit)
-    if study.audit.strict:
-        enforce(report)
-    return manifest, report
+    return manifest, run_audit(manifest, settings=study.audit, uses_shipped_parts=study.split.use_shipped_test)
 
 
 def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: Progress = SILENT) -> RunResult:
@@ -58,42 +63,76 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
         UsageError: The folder or the study cannot be used.
         AuditStopped: The study is strict and error-level findings stand.
     """
+    from vitrail.reporting import write_report  # needs the extra [train], as training does; audits work without it
+
     study = plain_study(study)
-    for settings in study.models:
-        check_model(settings)
+    check_places(study)
+    find_layout(study.data.path)  # a wrong folder is told at once: what checks the models takes seconds to load
+    _check_settings(study)
     manifest, audit_report = audit(study, progress=progress)
+    if study.audit.strict:
+        enforce(audit_report)
     folder = run_folder_of(study, manifest)
-    if fresh and folder.path.exists():
-        shutil.rmtree(folder.path)
-    split = _open(folder, study, manifest, audit_report)
-    for settings in study.models:
-        _train(settings, Job(study, manifest, split, folder.model(settings.name).path, cache_of(study), progress), folder)
-    if until == "train":
-        return folder.result()
-    for settings in study.models:
-        _evaluate(settings, study, manifest, split, folder.model(settings.name), progress)
-    if until == "evaluate":
-        return folder.result()
-    for settings in study.models:
-        _explain(settings, study, manifest, folder.model(settings.name), progress)
-    result = folder.result()
-    write_report(result, folder.report)
-    if study.tracking.enabled:
-        _track(result, study, folder, progress)
+    with locked(folder.path, wait=0):
+        if fresh and folder.path.exists():
+            shutil.rmtree(folder.path)
+        sweep(folder.path)
+        split = _open(folder, study, manifest, audit_report)
+        for settings in study.models:
+            _train(settings, Job(study, manifest, split, folder.model(settings.name).path, cache_of(study), progress), folder)
+        if until == "train":
+            return folder.result()
+        for settings in study.models:
+            _evaluate(settings, study, manifest, split, folder.model(settings.name), progress)
+        if until == "evaluate":
+            return folder.result()
+        for settings in study.models:
+            _explain(settings, study, manifest, folder.model(settings.name), progress)
+        result = folder.result()
+        write_report(result, folder.report)
+        if study.tracking.enabled:
+            _track(result, study, folder, progress)
     return result
 
 
+def _check_settings(study: Study) -> None:
+    """Find out before any work what cannot be done as asked, all of it at once.
+
+    Raises:
+        StudyError: With every problem.
+    """
+    problems: list[Problem] = []
+    for settings in study.models:
+        try:
+            check_model(settings, study.preprocess_for(settings))
+        except StudyError as error:
+            problems += error.problems
+    try:
+        check_acceptances(study.audit)
+    except StudyError as error:
+        problems += error.problems
+    if problems:
+        raise StudyError(f"study {study.name}", tuple(problems))
+
+
 def _open(folder: RunFolder, study: Study, manifest: Manifest, report: AuditReport) -> Split:
-    """Make the run's folder, or find it as an earlier start left it; return its split."""
-    write_text(folder.study, study.to_yaml())
+    """Make the run's folder, or find it as an earlier start left it; return its split.
+
+    The split is made before anything is written and written after everything else: where no honest split exists nothing is
+    left behind, and a folder with a split is whole.
+    """
+    known = folder.split.exists()
+    if known:
+        split = load_split(folder.split, manifest, report)
+    else:
+        split = make_split(manifest, report, settings=study.split, seed=study.seed)
+    write_text(folder.study, shown_study(study).to_yaml())
     if not folder.provenance.exists():
         write_record(folder.provenance, provenance_of(study, manifest))
     write_record(folder.manifest, manifest)
     write_record(folder.audit, report)
-    if folder.split.exists():
-        return load_split(folder.split, manifest, report)
-    split = make_split(manifest, report, settings=study.split, seed=study.seed)
-    save_split(folder.split, split, manifest)
+    if not known:
+        save_split(folder.split, split, manifest)
     return split
 
 
@@ -101,8 +140,11 @@ def _train(settings: ModelSettings, job: Job, folder: RunFolder) -> None:
     """Train one model and pack it. One that cannot be trained is left out, and says why."""
     model = folder.model(settings.name)
     if model.training.exists():
-        return
-    model.failure.unlink(missing_ok=True)
+        if read_record(model.training, Training).split == job.split.fingerprint:
+            return
+        job.progress.say(f"{settings.name}: the split has changed; training anew")
+        model.tidy()
+    model.forget()
     try:
         trained = train(settings, job)
     except UsageError:
@@ -123,6 +165,7 @@ def _train(settings: ModelSettings, job: Job, folder: RunFolder) -> None:
         study_fingerprint=job.study.fingerprint,
     )
     write_record(model.training, trained.training)
+    model.tidy()
 
 
 def _evaluate(
@@ -142,10 +185,18 @@ def _evaluate(
         return predictions
 
     validation = predict("validation")
-    openings = model.count_test_opening()
+    of_model, of_data = note_test_opening(
+        openings_of(study), data=manifest.fingerprint, study=study.fingerprint, model=settings.name
+    )
     test = predict("test")
     evaluation = evaluation_of(
-        settings.name, validation, test, settings=study.evaluation, seed=study.seed, test_openings=openings
+        settings.name,
+        validation,
+        test,
+        settings=study.evaluation,
+        seed=study.seed,
+        test_openings=of_model,
+        test_openings_of_data=of_data,
     )
     write_record(model.evaluation, evaluation)
 
@@ -169,6 +220,8 @@ def _explain(settings: ModelSettings, study: Study, manifest: Manifest, model: M
 
 def _track(result: RunResult, study: Study, folder: RunFolder, progress: Progress) -> None:
     """Tell MLflow. Results stand on disk: a tracking server that is down must not take them away."""
+    from vitrail.reporting import figure_files
+
     figures = {model.name: figure_files(result, model) for model in result.trained()}
     described = describe_run(result, experiment=study.tracking.experiment, model_figures=figures, files=(folder.study,))
     try:
@@ -185,7 +238,9 @@ def report(path: Path) -> RunResult:
     Raises:
         UsageError: It is no run.
     """
-    folder = RunFolder(path)
+    from vitrail.reporting import write_report
+
+    folder = RunFolder(path.absolute())
     result = folder.result()
     write_report(result, folder.report)
     return result

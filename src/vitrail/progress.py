@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
+
+LINE_SECONDS = 30.0
+"""Where there is no terminal, a line of progress is written about this often."""
 
 
 class Advance(Protocol):
@@ -53,28 +57,47 @@ SILENT = SilentProgress()
 
 
 class BarProgress:
-    """Bars with time left, on standard error, so that standard output stays clean for ``--json``."""
+    """Bars with time left, on standard error, so that standard output stays clean for ``--json``.
+
+    Where standard error is no terminal (a log file, a pipe) a line stands for the bar: one at the end of each task, and one
+    every half minute in between.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
 
-        self._console = Console(file=sys.stderr, highlight=False)
+        class Standing(Console):
+            def on_broken_pipe(self) -> None:
+                """Nobody listens any more (`2>&1 | head`): fall silent, where rich would end the work."""
+                self.quiet = True
+
+        # Titles and messages hold names of files and classes: nothing in them is markup.
+        self._console = Standing(file=sys.stderr, highlight=False, markup=False, emoji=False)
 
     @contextlib.contextmanager
     def task(self, title: str, total: int) -> Iterator[Advance]:
         """See :class:`Progress`."""
+        with self._bar(title, total) if self._console.is_terminal else self._lines(title, total) as advance:
+            yield advance
+
+    def say(self, message: str) -> None:
+        """See :class:`Progress`."""
+        self._console.print(message, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def _bar(self, title: str, total: int) -> Iterator[Advance]:
         from rich import progress as bars
 
         columns = (
-            bars.TextColumn("{task.description}", justify="left"),
+            bars.TextColumn("{task.description}", justify="left", markup=False),
             bars.BarColumn(bar_width=28),
             bars.MofNCompleteColumn(),
             bars.TimeElapsedColumn(),
             bars.TextColumn("left"),
             bars.TimeRemainingColumn(),
-            bars.TextColumn("{task.fields[note]}"),
+            bars.TextColumn("{task.fields[note]}", markup=False),
         )
-        with bars.Progress(*columns, console=self._console, transient=not self._console.is_terminal) as display:
+        with bars.Progress(*columns, console=self._console) as display:
             task = display.add_task(f"{title:<34}", total=total, note="")
 
             def advance(steps: int = 1, note: str = "") -> None:
@@ -84,6 +107,24 @@ class BarProgress:
 
             yield advance
 
-    def say(self, message: str) -> None:
-        """See :class:`Progress`."""
-        self._console.print(message, soft_wrap=True)
+    @contextlib.contextmanager
+    def _lines(self, title: str, total: int) -> Iterator[Advance]:
+        started = told = time.monotonic()
+        done, last_note = 0, ""
+
+        def tell() -> None:
+            nonlocal told
+            told = time.monotonic()
+            rest = f", {last_note}" if last_note else ""
+            self.say(f"{title}: {done:,} of {total:,} in {told - started:.0f} s{rest}")
+
+        def advance(steps: int = 1, note: str = "") -> None:
+            nonlocal done, last_note
+            done, last_note = done + steps, note or last_note
+            if time.monotonic() - told > LINE_SECONDS:
+                tell()
+
+        try:
+            yield advance
+        finally:
+            tell()

@@ -46,6 +46,7 @@ class ImageFile:
         mode: Pillow's pixel mode of the stored image (``L``, ``RGB``, ``I;16``, ``CMYK``...); empty when unknown.
         width: Width in pixels, upright (EXIF orientation applied); 0 when unknown.
         height: Height in pixels, upright; 0 when unknown.
+        turned: Whether the stored image lies on its side or is mirrored, and its EXIF orientation says how to turn it.
     """
 
     path: str
@@ -59,6 +60,7 @@ class ImageFile:
     mode: str = ""
     width: int = 0
     height: int = 0
+    turned: bool = False
 
     @property
     def readable(self) -> bool:
@@ -76,12 +78,14 @@ class Manifest:
         files: One entry per file.
         thumbnails_path: ``.npy`` memory map, uint8 of shape (files, 128, 128): grey, stretched to a square; zeros
             where unreadable.
+        notes: What was passed over and why, one line each.
     """
 
     root: Path
     classes: tuple[str, ...]
     files: tuple[ImageFile, ...]
     thumbnails_path: Path
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -200,8 +204,8 @@ class Split:
 
     Attributes:
         parts: Part of every file.
-        notes: Why a file is excluded (``unreadable``, ``quarantined``), or ``leaked`` for a test image with a copy in training;
-            else empty.
+        notes: Why a file is excluded (``unreadable``, ``quarantined``); for an image of the shipped test part, why it does not
+            count for the clean score (``leaked``, ``quarantined``); else empty.
         groups: Group number of every file (see :class:`AuditReport`).
         seed: The seed that drew it.
         origin: Where the parts come from, in words, for the report.
@@ -212,6 +216,11 @@ class Split:
     groups: tuple[int, ...]
     seed: int
     origin: str
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change when any file changes its part, its note or its group."""
+        return fingerprint(self.parts, self.notes, self.groups)
 
     def rows(self, part: Part) -> IntArray:
         """Return the positions in the manifest of the files of one part."""
@@ -300,8 +309,9 @@ class Epoch:
 
     Attributes:
         number: From 1.
-        training_loss: Mean cross-entropy over the training images, as seen during the pass.
-        validation_loss: Mean cross-entropy over all validation images after the pass.
+        training_loss: Mean cross-entropy over the training images, as seen during the pass; weighted by class where the
+            training settings balance the classes.
+        validation_loss: The same over all validation images after the pass.
         validation_balanced_accuracy: Mean sensitivity over the classes, validation images.
         learning_rate: Used during the pass.
         seconds: Wall-clock time.
@@ -329,6 +339,7 @@ class Training:
         best_epoch: The epoch whose weights were kept; 0 when there are no epochs.
         stopped: Why training ended, in words.
         seconds: Wall-clock time of the training itself, over all resumed parts.
+        split: Fingerprint of the split it was trained on.
         settings: The settings it was trained with, resolved, as plain data.
     """
 
@@ -341,6 +352,7 @@ class Training:
     best_epoch: int
     stopped: str
     seconds: float
+    split: str = ""
     settings: dict[str, object] = field(default_factory=dict)
 
 
@@ -431,7 +443,9 @@ class Evaluation:
         validation: On the validation images (they chose the epoch and the champion: optimistic).
         test: On all test images: the official score.
         test_clean: Without test images that also stand in training and without conflicting copies: the headline.
-        test_openings: How often this model's test score was computed in this run folder.
+        test_openings: How often the test images were opened for this model of this study; ``--fresh`` does not set it back.
+        test_openings_of_data: How often the test images of this data set were opened from this output folder, for any model of
+            any study: every look at them that guides a next study makes the scores more optimistic.
     """
 
     model: str
@@ -440,6 +454,7 @@ class Evaluation:
     test: Scores
     test_clean: Scores
     test_openings: int
+    test_openings_of_data: int = 1
 
 
 # ---------------------------------------------------------------------------------------------------- explanation
@@ -507,6 +522,7 @@ class Provenance:
         python: Version of Python.
         platform: Operating system and processor.
         packages: Package name -> version.
+        code: Fingerprint of vitrail's own source files.
         seed: The study's seed.
         study_fingerprint: Changes with any setting.
         data_fingerprint: Changes with any byte of the data set.
@@ -517,6 +533,7 @@ class Provenance:
     python: str
     platform: str
     packages: dict[str, str]
+    code: str
     seed: int
     study_fingerprint: str
     data_fingerprint: str
@@ -541,13 +558,13 @@ class RunResult:
 
     name: str
     folder: Path
-    manifest: Manifest
-    audit: AuditReport
-    split: Split
-    models: tuple[ModelResult, ...]
+    manifest: Manifest = field(repr=False)
+    audit: AuditReport = field(repr=False)
+    split: Split = field(repr=False)
+    models: tuple[ModelResult, ...] = field(repr=False)
     champion: str
-    provenance: Provenance
-    study: str
+    provenance: Provenance = field(repr=False)
+    study: str = field(repr=False)
 
     def trained(self) -> Iterator[ModelResult]:
         """The models that were trained and evaluated."""

@@ -3,32 +3,36 @@
     <output>/<study>-<fingerprint>/
       study.yaml  provenance.json  manifest.json  audit.json  split.csv  report.html
       models/<name>/training.json  package/  predictions-validation.csv  predictions-test.csv  evaluation.json
-                    test_openings.json  explanations/  failure.txt
-    <output>/cache/         scans, pixels, backbones, features: may be deleted at any time
-    <output>/mlflow.db      what MLflow was told
+                    explanations/  failure.txt; while it trains: checkpoint.pt  embedder.onnx
+    <output>/test-openings.json   when the test images of which data set were opened, for which model
+    <output>/cache/               scans, pixels, backbones, features: may be deleted at any time
+    <output>/mlflow.db            what MLflow was told
 
-The fingerprint changes with any setting that may change a number, any byte of the data and the version of vitrail: other
-questions get other folders, and nothing is overwritten.
+The fingerprint changes with any setting that may change a number, any byte of the data or of a backbone's weights, vitrail's code
+and the versions of the packages it computes with: other questions get other folders, and nothing is overwritten.
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib.metadata
 import platform
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitrail.errors import UsageError
+from vitrail.errors import OutputError, UsageError
 from vitrail.evaluation import champion, load_predictions
 from vitrail.explanation import load_explanations
+from vitrail.models import identity
 from vitrail.records import AuditReport, Evaluation, Manifest, ModelResult, Provenance, RunResult, Training
 from vitrail.split import load_split
-from vitrail.storage import fingerprint, read_record, write_record
+from vitrail.storage import check_writable, file_sha256, fingerprint, read_record, versions, without_credentials
 from vitrail.study import ModelSettings, Study
 
-TOLD_PACKAGES = ("numpy", "pillow", "onnxruntime", "scikit-image", "scipy", "scikit-learn", "torch", "timm", "skl2onnx", "mlflow")
-"""Packages whose versions a report states."""
+COMPUTING_PACKAGES = ("numpy", "pillow", "onnxruntime", "scikit-image", "scipy", "scikit-learn", "torch", "timm", "skl2onnx")
+"""Packages that numbers may depend on; a report states their versions."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,16 @@ class ModelFolder:
         """Scores of one part of the data."""
         return self.path / f"predictions-{part}.csv"
 
-    def count_test_opening(self) -> int:
-        """Note that the test images are about to be opened for this model, and return how often that happened."""
-        path = self.path / "test_openings.json"
-        openings = (read_record(path, int) if path.exists() else 0) + 1
-        write_record(path, openings)
-        return openings
+    def forget(self) -> None:
+        """Remove what was made from the model: it is about to be trained anew."""
+        for path in (self.training, self.evaluation, self.failure):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.explanations, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Remove what only a training under way needs."""
+        for name in ("checkpoint.pt", "embedder.onnx"):
+            (self.path / name).unlink(missing_ok=True)
 
     def result(self, settings: ModelSettings) -> ModelResult:
         """Return what is known of the model so far."""
@@ -135,10 +143,17 @@ class RunFolder:
         """Read the whole run back.
 
         Raises:
-            UsageError: It is no run, or it has not come to a split yet.
+            UsageError: It is no run, has not come to a split yet, or is damaged.
         """
         if not self.split.exists():
             raise UsageError(f"{self.path}: not the folder of a run. Give one that `vitrail run` printed.")
+        try:
+            return self._result()
+        except (OSError, ValueError) as error:  # a file is gone, or is not what was written
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(f"{self.path}: the run is damaged ({reason}). Run the study again with --fresh.") from error
+
+    def _result(self) -> RunResult:
         study = Study.from_yaml(self.study)
         manifest = read_record(self.manifest, Manifest)
         audit = read_record(self.audit, AuditReport)
@@ -158,9 +173,18 @@ class RunFolder:
 
 
 def run_folder_of(study: Study, manifest: Manifest) -> RunFolder:
-    """Return the folder in which this study of these bytes by this version of vitrail belongs."""
-    key = fingerprint(study.fingerprint, manifest.fingerprint, str(manifest.root), importlib.metadata.version("vitrail"))
+    """Return the folder in which this study of these bytes by this code belongs."""
+    models = [identity(settings) for settings in study.models]
+    made_by = (source_fingerprint(), versions(*COMPUTING_PACKAGES))
+    key = fingerprint(study.fingerprint, manifest.fingerprint, str(manifest.root), models, made_by)
     return RunFolder(study.output / f"{study.name}-{key[:8]}")
+
+
+@functools.cache
+def source_fingerprint() -> str:
+    """Return 16 hexadecimal digits that change with any of vitrail's own source files."""
+    folder = Path(__file__).parent
+    return fingerprint([(str(path.relative_to(folder)), file_sha256(path)) for path in sorted(folder.rglob("*.py"))])
 
 
 def cache_of(study: Study) -> Path:
@@ -168,27 +192,55 @@ def cache_of(study: Study) -> Path:
     return study.output / "cache"
 
 
+def openings_of(study: Study) -> Path:
+    """Return the list of openings of test images, shared by all runs of one output folder."""
+    return study.output / "test-openings.json"
+
+
 def provenance_of(study: Study, manifest: Manifest) -> Provenance:
     """Return what makes a run that starts now."""
-    versions = {}
-    for package in TOLD_PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return Provenance(
         vitrail=importlib.metadata.version("vitrail"),
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
-        packages=versions,
+        packages=versions(*COMPUTING_PACKAGES),
+        code=source_fingerprint(),
         seed=study.seed,
         study_fingerprint=study.fingerprint,
         data_fingerprint=manifest.fingerprint,
-        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        started=now(),
     )
+
+
+def now() -> str:
+    """Return the time, ISO 8601 with time zone, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def check_places(study: Study) -> None:
+    """Find out early whether the study can write where it wants to.
+
+    Raises:
+        OutputError: It cannot, or it would write among the images.
+    """
+    images, output = study.data.path.resolve(), study.output.resolve()
+    if output.is_relative_to(images):
+        raise OutputError(
+            f"{study.output}: lies inside the folder of the images ({images}), where it would be taken for a class. "
+            "Choose an --output outside."
+        )
+    check_writable(study.output)
 
 
 def plain_study(study: Study) -> Study:
     """Return the study with absolute places, as it is kept in the run's folder."""
-    data = study.data.model_copy(update={"path": study.data.path.expanduser().resolve()})
-    return study.model_copy(update={"data": data, "output": study.output.expanduser().resolve()})
+    data = study.data.model_copy(update={"path": study.data.path.resolve()})
+    return study.model_copy(update={"data": data, "output": study.output.resolve()})
+
+
+def shown_study(study: Study) -> Study:
+    """Return the study as others may see it: a user name and password in the tracking address are left out."""
+    if study.tracking.uri is None:
+        return study
+    tracking = study.tracking.model_copy(update={"uri": without_credentials(study.tracking.uri)})
+    return study.model_copy(update={"tracking": tracking})

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from vitrail.errors import VitrailError
+from vitrail.storage import without_credentials
 from vitrail.tracked import Measurement, TrackedRun
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def track_study(run: TrackedRun, *, output: Path, uri: str | None = None) -> Tra
         TrackingError: MLflow is missing, the server cannot be reached or refuses. Reached within about half a minute.
     """
     address = tracking_uri(output=output, uri=uri)
-    shown = _without_credentials(address)
+    shown = without_credentials(address)
     try:
         with _quiet_environment(seconds=CONTACT_SECONDS, retries=1), _silence():
             client = _connect(address)
@@ -240,11 +241,6 @@ def _reason(error: BaseException) -> str:
     while deeper := root.__cause__ or root.__context__:
         root = deeper
     return root.strerror if isinstance(root, OSError) and root.strerror else f"{type(error).__name__}: {error}"
-
-
-def _without_credentials(uri: str) -> str:
-    """Return the address without user name and password."""
-    return re.sub(r"(?<=://)[^/@]*@", "", uri)
 
 
 @contextlib.contextmanager

@@ -55,8 +55,8 @@ class ClassImbalance:
             count=len(rare),
             message=f"{largest} has {number_of(sizes[largest], 'readable image')}, {rare[0]} has {smallest:,}: {ratio}.",
             fix="Collect more images of the rare classes; until then read balanced accuracy and the figures per class.",
-            consequence="Splits are drawn class by class, training weights classes equally unless the study says otherwise, "
-            "and balanced accuracy stands beside accuracy.",
+            consequence="Splits are drawn class by class, and balanced accuracy stands beside accuracy; the settings "
+            "`balance_classes` say which models weight the classes equally.",
             evidence=[Evidence((), f"{name}: {number_of(sizes[name], 'readable image')}") for name in rare],
         )
 
@@ -70,9 +70,7 @@ class SmallTestClass:
 
     def run(self, context: AuditContext) -> Finding | None:
         """Count the groups of every class in the shipped test part. ``count``: classes with fewer than 30."""
-        test = context.readable("test")
-        if not test:
-            raise NotApplicable("the data set ships no readable test part")
+        test = context.shipped("test")
         groups = context.groups_per_class(test)
         few = sorted((name for name in groups if groups[name] < TEST_GROUPS_PER_CLASS), key=lambda name: groups[name])
         if not few:
@@ -100,9 +98,7 @@ class SmallValidationPart:
 
     def run(self, context: AuditContext) -> Finding | None:
         """Judge the shipped validation part by its interval and its rarest class. ``count``: its readable images."""
-        rows = context.readable("validation")
-        if not rows:
-            raise NotApplicable("the data set ships no readable validation part")
+        rows = context.shipped("validation")
         per_class = context.groups_per_class(rows)
         independent = len({context.groups[row] for row in rows})
         half_width = wilson_half_width(0.9, independent)

@@ -54,17 +54,20 @@ class AuditContext:
         manifest: The data set.
         groups: Group number per file; copies of one image share it.
         copies: Positions of the files of every group with more than one file, large groups first.
+        uses_shipped_parts: Whether the study keeps the data set's own test part; otherwise it draws all parts anew, and no copy
+            can leak.
     """
 
     manifest: Manifest
     groups: tuple[int, ...]
     copies: tuple[tuple[int, ...], ...]
+    uses_shipped_parts: bool = True
 
     @classmethod
-    def of(cls, manifest: Manifest) -> AuditContext:
+    def of(cls, manifest: Manifest, *, uses_shipped_parts: bool = True) -> AuditContext:
         """Compute what the checks share."""
         groups = exact_groups(manifest)
-        return cls(manifest, groups, copies(groups))
+        return cls(manifest, groups, copies(groups), uses_shipped_parts)
 
     @cached_property
     def conflicting(self) -> tuple[tuple[int, ...], ...]:
@@ -79,7 +82,9 @@ class AuditContext:
 
     @cached_property
     def leaking(self) -> tuple[tuple[int, ...], ...]:
-        """The groups of ``copies`` that stand in the shipped test part and outside it, whatever their labels."""
+        """The groups of ``copies`` that stand in the test part that is used and outside it, whatever their labels."""
+        if not self.uses_shipped_parts:
+            return ()
         files = self.manifest.files
         return tuple(rows for rows in self.copies if {files[row].part == "test" for row in rows} == {True, False})
 
@@ -92,6 +97,19 @@ class AuditContext:
     def readable(self, part: str | None = None) -> list[int]:
         """Return the positions of the readable files, of one shipped part or of all."""
         return [row for row, file in enumerate(self.manifest.files) if file.readable and part in (None, file.part)]
+
+    def shipped(self, part: str) -> list[int]:
+        """Return the positions of the readable files of a shipped part.
+
+        Raises:
+            NotApplicable: There is no such part, or the study draws its own.
+        """
+        rows = self.readable(part)
+        if not rows:
+            raise NotApplicable(f"the data set ships no readable {part} part")
+        if not self.uses_shipped_parts:
+            raise NotApplicable("the study draws all parts anew (`use_shipped_test: false`), copies on one side")
+        return rows
 
     def groups_per_class(self, rows: Iterable[int]) -> dict[str, int]:
         """Return the number of different groups among ``rows`` for every class of the data set."""

@@ -134,6 +134,66 @@ class NoImages:
         )
 
 
+class UnusualImages:
+    """IO105: images that are stored in an unusual form."""
+
+    code = "IO105"
+    title = "Images stored in an unusual form"
+    why = "Such images are converted on reading; where one class was stored differently, a model can learn that instead."
+
+    def run(self, context: AuditContext) -> Finding | None:
+        """Find readable images that are neither plain grey nor plain RGB of 8 bits, or that EXIF asks to turn."""
+        forms = {file.path: form for file in context.manifest.files if file.readable and (form := _unusual_form(file))}
+        if not forms:
+            return None
+        kinds = Counter(forms.values())
+        table = ", ".join(f"{kind}: {number:,}" for kind, number in kinds.most_common())
+        labels = [file.label for file in context.manifest.files if file.path in forms]
+        return finding(
+            self,
+            severity="info",
+            count=len(forms),
+            message=f"{number_of(len(forms), 'image')} of unusual form ({table}); by class {per_class(labels)}.",
+            fix="Nothing needs to be done. Where one class holds most of them, save all classes in the same form.",
+            consequence="They are used: turned upright and brought to 8 bits, grey or RGB, as all others are.",
+            evidence=[
+                Evidence((path,), form) for path, form in sorted(forms.items(), key=lambda item: (kinds[item[1]], item[0]))
+            ],
+        )
+
+
+class PassedOver:
+    """IO108: folders and files that do not belong to any class."""
+
+    code = "IO108"
+    title = "Folders and files passed over"
+    why = "What stands beside the folders of the parts or classes is not part of the data set, perhaps by mistake."
+
+    def run(self, context: AuditContext) -> Finding | None:
+        """Tell what the search for class folders left aside. ``count``: such places."""
+        notes = context.manifest.notes
+        if not notes:
+            return None
+        return finding(
+            self,
+            severity="info",
+            count=len(notes),
+            message=f"{number_of(len(notes), 'place')} beside the class folders passed over: {notes[0]}",
+            fix="Move what belongs to the data set into a class folder, and the rest out of the folder.",
+            consequence="Nothing in them is used.",
+            evidence=[Evidence((), note) for note in notes],
+        )
+
+
+def _unusual_form(file: ImageFile) -> str:
+    """Return how a readable image is stored, in a word or two; empty when it is plain grey or RGB of 8 bits, upright."""
+    form = {"1": "bilevel", "P": "palette", "PA": "palette", "L": "", "RGB": ""}.get(file.mode)
+    if form is None:
+        deep = file.mode.startswith(("I", "F"))
+        form = "more than 8 bits" if deep else "transparency" if file.mode in ("LA", "RGBA", "La", "RGBa") else file.mode
+    return ", ".join(word for word in (form, "turned by EXIF" if file.turned else "") if word)
+
+
 def _named_like_image(file: ImageFile) -> bool:
     return suffix(file) in FORMAT_OF_SUFFIX or suffix(file) in OTHER_IMAGE_SUFFIXES
 

@@ -16,9 +16,7 @@ class LeakedTestImages:
     def run(self, context: AuditContext) -> Finding | None:
         """Find test images with a byte-identical copy outside the test part. ``count``: such test images."""
         files = context.manifest.files
-        test = context.readable("test")
-        if not test:
-            raise NotApplicable("the data set ships no readable test part")
+        test = context.shipped("test")
         if len(test) == len(context.readable()):
             raise NotApplicable("the data set ships nothing but a test part")
         if not context.leaking:
@@ -51,9 +49,9 @@ class LeakedValidationImages:
     def run(self, context: AuditContext) -> Finding | None:
         """Find validation images with a byte-identical copy in training. ``count``: such validation images."""
         files = context.manifest.files
-        validation = context.readable("validation")
-        if not validation or not context.readable("train"):
-            raise NotApplicable("the data set does not ship both a training and a validation part")
+        validation = context.shipped("validation")
+        if not context.readable("train"):
+            raise NotApplicable("the data set ships no readable training part")
         crossing = [rows for rows in context.copies if {"train", "validation"} <= {files[row].part for row in rows}]
         if not crossing:
             return None

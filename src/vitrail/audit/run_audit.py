@@ -9,7 +9,7 @@ from typing import Any
 from vitrail.audit.balance import ClassImbalance, SmallTestClass, SmallValidationPart
 from vitrail.audit.check import AuditContext, Check, NotApplicable, number_of
 from vitrail.audit.duplicates import ExactDuplicates
-from vitrail.audit.files import MisnamedImages, NoImages, UnreadableImages, is_image
+from vitrail.audit.files import MisnamedImages, NoImages, PassedOver, UnreadableImages, UnusualImages, is_image
 from vitrail.audit.labels import ConflictingLabels
 from vitrail.audit.leaks import LeakedTestImages, LeakedValidationImages
 from vitrail.errors import AuditStopped, Problem, StudyError
@@ -20,6 +20,8 @@ CHECKS: tuple[Check, ...] = (
     UnreadableImages(),
     MisnamedImages(),
     NoImages(),
+    UnusualImages(),
+    PassedOver(),
     ExactDuplicates(),
     LeakedTestImages(),
     LeakedValidationImages(),
@@ -33,19 +35,22 @@ CHECKS: tuple[Check, ...] = (
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
 
-def run_audit(manifest: Manifest, *, settings: AuditSettings, today: datetime.date | None = None) -> AuditReport:
+def run_audit(
+    manifest: Manifest, *, settings: AuditSettings, uses_shipped_parts: bool = True, today: datetime.date | None = None
+) -> AuditReport:
     """Ask every check, and work out what follows for each file.
 
     Args:
         manifest: The data set.
         settings: The findings that the study accepts.
+        uses_shipped_parts: Whether the study keeps the test part that the data set ships (``split.use_shipped_test``).
         today: The day on which acceptances are judged; ``None``: the day of the call.
 
     Raises:
         StudyError: The study accepts a code that no check has.
     """
-    _require_known_codes(settings)
-    context = AuditContext.of(manifest)
+    check_acceptances(settings)
+    context = AuditContext.of(manifest, uses_shipped_parts=uses_shipped_parts)
     findings: list[Finding] = []
     silent: list[CheckOutcome] = []
     for check in CHECKS:
@@ -118,7 +123,12 @@ def _plain(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _require_known_codes(settings: AuditSettings) -> None:
+def check_acceptances(settings: AuditSettings) -> None:
+    """Find out whether every code that the study accepts is the code of a check.
+
+    Raises:
+        StudyError: With every one that is not.
+    """
     known = [check.code for check in CHECKS]
     problems = tuple(
         Problem(f"audit.accept[{position}].code", f"no check has this code. Known: {', '.join(known)}.", repr(acceptance.code))

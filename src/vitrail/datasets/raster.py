@@ -80,6 +80,7 @@ class Decoded:
         width: Width of the upright original in pixels.
         format: What the bytes are: one of ``FORMATS``.
         mode: Pillow's pixel mode of the stored image.
+        turned: Whether the stored pixels were turned or mirrored to stand upright, as EXIF asks.
     """
 
     pixels: ByteArray
@@ -87,6 +88,7 @@ class Decoded:
     width: int
     format: str
     mode: str
+    turned: bool = False
 
 
 def identify(content: bytes) -> str:
@@ -254,4 +256,5 @@ def _upright(image: Image.Image, *, orientation: int, height: int, width: int, k
         image = image.transpose(_TURNS[orientation])
     if orientation >= 5:
         height, width = width, height
-    return Decoded(pixels=np.asarray(image), height=height, width=width, format=kind, mode=mode)
+    turned = orientation in _TURNS
+    return Decoded(pixels=np.asarray(image), height=height, width=width, format=kind, mode=mode, turned=turned)

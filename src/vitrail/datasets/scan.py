@@ -34,7 +34,7 @@ BYTES_LIMIT = 2 * 1024**3
 """Longer files are not read into memory: they are hashed and reported as too large."""
 
 # What is kept depends on how it was made: another version of either starts anew.
-_CACHE_VERSION = f"1, Pillow {PIL.__version__}"
+_CACHE_VERSION = f"2, Pillow {PIL.__version__}"
 _BATCH = 16  # files per job: small images cost little more than the job itself
 _BLACK = bytes(THUMBNAIL_SIZE * THUMBNAIL_SIZE)
 
@@ -52,6 +52,7 @@ class _Entry(NamedTuple):
     mode: str = ""
     width: int = 0
     height: int = 0
+    turned: bool = False
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -120,7 +121,9 @@ def scan_folder(root: Path, *, cache: Path, progress: Progress = SILENT) -> Mani
     files = tuple(_image_file(item.found, entry) for item, entry in zip(items, index.entries, strict=True))
     _check_readable(files, root=root)
     classes = tuple(sorted({file.label for file in files}))
-    return Manifest(root=root.absolute(), classes=classes, files=files, thumbnails_path=folder / index.thumbnails)
+    return Manifest(
+        root=root.absolute(), classes=classes, files=files, thumbnails_path=folder / index.thumbnails, notes=layout.notes
+    )
 
 
 def _look(found: FoundFile) -> _Item:
@@ -207,9 +210,13 @@ def _examine(item: _Item) -> tuple[_Entry, bytes]:
         return entry._replace(problem=f"too large: {item.size_bytes:,} bytes; at most {BYTES_LIMIT:,} are read"), _BLACK
     try:
         thumbnail = read_thumbnail(content)
+    except MemoryError:  # says something of this moment, not of the file: without a hash it is read again next time
+        return entry._replace(sha256="", problem="too large for the memory that was free"), _BLACK
     except Exception as error:  # one broken image must never stop the scan, however it is broken
         return entry._replace(problem=str(error).rstrip(".") or type(error).__name__), _BLACK
-    entry = entry._replace(status="readable", mode=thumbnail.mode, width=thumbnail.width, height=thumbnail.height)
+    entry = entry._replace(
+        status="readable", mode=thumbnail.mode, width=thumbnail.width, height=thumbnail.height, turned=thumbnail.turned
+    )
     return entry, thumbnail.pixels.tobytes()
 
 
@@ -251,6 +258,7 @@ def _image_file(found: FoundFile, entry: _Entry) -> ImageFile:
         mode=entry.mode,
         width=entry.width,
         height=entry.height,
+        turned=entry.turned,
     )
 
 

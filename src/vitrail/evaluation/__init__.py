@@ -8,6 +8,7 @@ from vitrail.evaluation.curves import RocCurve, roc_curve
 from vitrail.evaluation.evaluate import champion, evaluate, evaluation_of, leaderboard_row
 from vitrail.evaluation.intervals import wilson_interval
 from vitrail.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, Metric
+from vitrail.evaluation.openings import note_test_opening
 from vitrail.evaluation.predictions import load_predictions, predictions_of, save_predictions
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "evaluation_of",
     "leaderboard_row",
     "load_predictions",
+    "note_test_opening",
     "pick_cases",
     "predictions_of",
     "roc_curve",

@@ -65,6 +65,7 @@ def evaluation_of(
     settings: EvaluationSettings,
     seed: int,
     test_openings: int,
+    test_openings_of_data: int = 1,
 ) -> Evaluation:
     """Evaluate one model on its validation images, all test images and the clean test images.
 
@@ -74,7 +75,8 @@ def evaluation_of(
         test: Its scores for the test images.
         settings: Number of resamples.
         seed: Same seed, same intervals.
-        test_openings: How often this model's test score was computed in this run folder, this time included.
+        test_openings: How often the test images were opened for this model of this study, this time included.
+        test_openings_of_data: How often they were opened for any model of any study.
 
     Raises:
         DataError: The two sets of predictions have different classes, or a score is not a number.
@@ -91,6 +93,7 @@ def evaluation_of(
         test=evaluate(test, settings=settings, seed=seed),
         test_clean=evaluate(test, settings=settings, seed=seed, clean_only=True),
         test_openings=test_openings,
+        test_openings_of_data=test_openings_of_data,
     )
 
 
@@ -121,6 +124,7 @@ def leaderboard_row(evaluation: Evaluation) -> dict[str, object]:
         "model": evaluation.model,
         "classes": list(evaluation.classes),
         "test_openings": evaluation.test_openings,
+        "test_openings_of_data": evaluation.test_openings_of_data,
         "test": _plain(evaluation.test),
         "test_clean": _plain(evaluation.test_clean),
         "validation": _plain(evaluation.validation),

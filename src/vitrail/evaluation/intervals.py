@@ -123,7 +123,10 @@ def wilson_interval(successes: float, trials: int, *, confidence: float = CONFID
     middle = share + z**2 / (2 * trials)
     reach = z * float(np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2)))
     scale = 1 + z**2 / trials
-    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
+    # At 0 and 1 the formula gives the end itself; said outright, so that rounding cannot put the share outside its interval.
+    low = 0.0 if successes == 0 else max(0.0, (middle - reach) / scale)
+    high = 1.0 if successes == trials else min(1.0, (middle + reach) / scale)
+    return low, high
 
 
 def estimate(metric: Metric, value: float, draws: DoubleArray, *, images: npt.NDArray[np.bool_], design: Design) -> Estimate:

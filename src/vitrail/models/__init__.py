@@ -1,6 +1,6 @@
 """MODELS: what can be trained, and what a trained one is."""
 
-from vitrail.models.catalogue import FAMILIES, check_model, describe, family_module
+from vitrail.models.catalogue import FAMILIES, check_model, describe, family_module, identity
 from vitrail.models.embedders import DescriptorEmbedder, Embedder, OnnxEmbedder
 from vitrail.models.heads import DenseHead, Head, TreesHead
 from vitrail.models.package import ImagePrediction, ModelPackage, load_package, save_package
@@ -18,6 +18,7 @@ __all__ = [
     "check_model",
     "describe",
     "family_module",
+    "identity",
     "load_package",
     "save_package",
 ]

@@ -3,8 +3,10 @@
 A family says how it is trained by what it offers:
 
 * ``grown``: hand-made features, fitted in one go (forest): ``embedder``, ``fit``, ``describe``;
-* ``probe``: frozen pretrained features, a dense head trained epoch by epoch: ``embedder``, ``check``, ``describe``;
+* ``probe``: frozen pretrained features and a trained head: ``embedder``, ``fit_linear``, ``describe``;
 * ``network``: everything trained epoch by epoch from pixels: ``build``, ``describe``.
+
+Where some settings cannot be built, it also offers ``check``, which says so before any work is done.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import Any, Literal, NamedTuple
 
-from vitrail.study import ModelSettings
+from vitrail.study import ModelSettings, PreprocessSettings
 
 
 class Family(NamedTuple):
@@ -44,12 +46,22 @@ def describe(settings: ModelSettings) -> str:
     return str(family_module(settings.model).describe(settings))
 
 
-def check_model(settings: ModelSettings) -> None:
+def identity(settings: ModelSettings) -> object:
+    """Return what a model is made of beside its settings and vitrail's code, as plain data: the hashes of its weights on disk."""
+    module = family_module(settings.model)
+    return module.identity(settings) if hasattr(module, "identity") else None
+
+
+def check_model(settings: ModelSettings, preprocess: PreprocessSettings) -> None:
     """Find out early whether a model can be built, before hours of work.
+
+    Args:
+        settings: The model.
+        preprocess: Resolved for it: :meth:`vitrail.study.Study.preprocess_for`.
 
     Raises:
         StudyError: It cannot, and why.
     """
     module = family_module(settings.model)
     if hasattr(module, "check"):
-        module.check(settings)
+        module.check(settings, preprocess)

@@ -8,7 +8,7 @@ from torch import nn
 from vitrail.errors import Problem, StudyError
 from vitrail.models.network import ACTIVATIONS, DenseLayers, Network, Trunk
 from vitrail.records import Recipe
-from vitrail.study import CnnSettings
+from vitrail.study import CnnSettings, PreprocessSettings
 
 
 def describe(settings: CnnSettings) -> str:
@@ -17,16 +17,27 @@ def describe(settings: CnnSettings) -> str:
     return f"CNN from scratch, blocks of {filters} filters, {settings.pooling} pooling"
 
 
+def check(settings: CnnSettings, preprocess: PreprocessSettings) -> None:
+    """Find out early whether the input is large enough for the blocks.
+
+    Args:
+        settings: The blocks.
+        preprocess: Resolved.
+
+    Raises:
+        StudyError: It is not.
+    """
+    if preprocess.size is not None:
+        _side_after_blocks(settings, preprocess.size)
+
+
 def build(settings: CnnSettings, recipe: Recipe, *, classes: int, seed: int) -> Network:
     """Return the untrained network, its weights drawn from ``seed``.
 
     Raises:
         StudyError: The input is too small for so many blocks.
     """
-    side = recipe.size >> len(settings.filters)
-    if side < 1:
-        message = f"every block halves the image, so {recipe.size} px allow at most {recipe.size.bit_length() - 1} blocks."
-        raise StudyError("study", (Problem(f"{settings.name}.filters", message, str(list(settings.filters))),))
+    side = _side_after_blocks(settings, recipe.size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers: list[nn.Module] = []
@@ -45,3 +56,16 @@ def build(settings: CnnSettings, recipe: Recipe, *, classes: int, seed: int) -> 
         inputs = channels * (side * side if settings.pooling == "flatten" else 1)
         head = DenseLayers(inputs, settings.dense, classes, activation=settings.activation, dropout=settings.dropout)
         return Network(Trunk(nn.Sequential(*layers), settings.pooling), head)
+
+
+def _side_after_blocks(settings: CnnSettings, size: int) -> int:
+    """Return height and width of the last feature maps."""
+    side = size >> len(settings.filters)
+    if side < 1:
+        key = f"models.{settings.name or settings.model}.filters"
+        message = (
+            f"every block halves the image, so an input of {size} px allows at most {size.bit_length() - 1} blocks. "
+            "Give fewer, or a larger preprocess.size."
+        )
+        raise StudyError("study", (Problem(key, message, f"{len(settings.filters)} blocks, {list(settings.filters)}"),))
+    return side

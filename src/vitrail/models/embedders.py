@@ -15,7 +15,7 @@ import numpy as np
 from vitrail.errors import PackageError
 from vitrail.preprocess import normalise
 from vitrail.records import ByteArray, FloatArray, Recipe
-from vitrail.storage import file_sha256, fingerprint, write_bytes
+from vitrail.storage import file_sha256, fingerprint, versions, write_bytes
 
 BATCH = 32
 """Images per call of ONNX Runtime: larger batches are no faster on a CPU and cost memory."""
@@ -50,7 +50,7 @@ class DescriptorEmbedder:
 
     Args:
         recipe: Preparation of the images; colour images are averaged over their channels.
-        features: Which descriptors, in this order.
+        features: ``pixels`` or ``hog`` or both, in this order.
     """
 
     kind = "descriptors"
@@ -63,16 +63,15 @@ class DescriptorEmbedder:
     @property
     def fingerprint(self) -> str:
         """See :class:`Embedder`."""
-        return fingerprint("descriptors-1", self.features, self.recipe.fingerprint)
+        return fingerprint("descriptors-1", self.features, self.recipe.fingerprint, versions("pillow", "scikit-image"))
 
     def embed(self, pixels: ByteArray) -> FloatArray:
         """See :class:`Embedder`. Pixels are scaled by the recipe; HOG has 9 orientations, 8 x 8 cells, 2 x 2 blocks."""
         grey = normalise(pixels, self.recipe).mean(axis=1)
-        parts = []
-        if "pixels" in self.features:
-            parts.append(grey.reshape(len(grey), -1))
-        if "hog" in self.features:
-            parts.append(np.stack([self._hog(image) for image in grey]))
+        parts = [
+            grey.reshape(len(grey), -1) if feature == "pixels" else np.stack([self._hog(image) for image in grey])
+            for feature in self.features
+        ]
         return np.concatenate(parts, axis=1).astype(np.float32)
 
     def _hog(self, image: FloatArray) -> FloatArray:
@@ -109,7 +108,7 @@ class OnnxEmbedder:
     @cached_property
     def fingerprint(self) -> str:
         """See :class:`Embedder`."""
-        return fingerprint("onnx-1", file_sha256(self.path), self.recipe.fingerprint)
+        return fingerprint("onnx-1", file_sha256(self.path), self.recipe.fingerprint, versions("pillow", "onnxruntime"))
 
     @cached_property
     def _session(self) -> Any:
@@ -157,11 +156,15 @@ def load_embedder(folder: Path, description: dict[str, Any], recipe: Recipe) -> 
     """Load the embedder of a package.
 
     Raises:
-        PackageError: Its kind is unknown to this version of vitrail.
+        PackageError: Its kind, or a descriptor, is unknown to this version of vitrail.
     """
     match description.get("kind"):
         case "descriptors":
-            return DescriptorEmbedder(recipe, tuple(description["features"]))
+            features = tuple(description["features"])
+            foreign = sorted(set(features) - {"pixels", "hog"})
+            if foreign:
+                raise PackageError(f"{folder}: unknown descriptor {foreign[0]!r}. Known: pixels, hog. Update vitrail.")
+            return DescriptorEmbedder(recipe, features)
         case "onnx":
             return OnnxEmbedder(folder / "embedder.onnx", recipe, description["pooling"])
         case unknown:

@@ -144,7 +144,10 @@ class TreesHead:
     def _session(self) -> Any:
         import onnxruntime
 
+        from vitrail.engine import available_cores
+
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = available_cores()
         options.log_severity_level = 3
         try:
             return onnxruntime.InferenceSession(self.graph, options, providers=["CPUExecutionProvider"])

@@ -19,7 +19,7 @@ from vitrail.records import FloatArray
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU}
 
 SMALLEST_SPREAD = 1e-6
-"""A feature that varies less than this is constant: it is centred but not stretched."""
+"""A feature that varies less than this share of its size (or of 1) is constant: it is centred but not stretched."""
 
 
 class DenseLayers(nn.Module):
@@ -74,8 +74,10 @@ class DenseLayers(nn.Module):
 
         torch's own generator is left as it was.
         """
-        spread = standardise_like.std(axis=0)
-        spread = np.where(spread > SMALLEST_SPREAD, spread, 1.0).astype(np.float32)
+        # In double precision: single precision sees a spread in a constant feature, and dividing by it blows up rounding.
+        centre = standardise_like.mean(axis=0, dtype=np.float64)
+        spread = standardise_like.std(axis=0, dtype=np.float64)
+        spread = np.where(spread > SMALLEST_SPREAD * np.maximum(1, np.abs(centre)), spread, 1.0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return cls(
@@ -84,8 +86,8 @@ class DenseLayers(nn.Module):
                 classes,
                 activation=activation,
                 dropout=dropout,
-                centre=standardise_like.mean(axis=0),
-                spread=spread,
+                centre=centre.astype(np.float32),
+                spread=spread.astype(np.float32),
             )
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:

@@ -37,6 +37,8 @@ GOLDEN_SIDES = ((96, 96), (131, 77), (64, 160), (240, 200))
 """Height and width of the golden images: square, tall, wide, large."""
 GOLDEN_TOLERANCE = 1e-3
 """Largest difference of a score that other versions of Pillow or ONNX Runtime may make."""
+PROVEN = ("package.json", "embedder.onnx", "head.onnx", "head.safetensors")
+"""Files that decide a prediction: where there is one, its hash must be there too."""
 
 
 @dataclass(frozen=True)
@@ -253,21 +255,44 @@ def load_package(folder: str | Path) -> ModelPackage:
     try:
         description = read_record(folder / "package.json", PackageDescription)
     except ValidationError as error:
-        raise PackageError(f"{folder}/package.json: not format {FORMAT} of this vitrail. Update vitrail. ({error})") from error
-    package = ModelPackage(
-        description,
-        load_embedder(folder, description.embedder, description.recipe),
-        load_head(folder, description.head),
-    )
-    for answer in description.golden:
+        first = error.errors()[0]
+        key, found = ".".join(map(str, first["loc"])) or "the file", repr(first["input"])[:80]
+        raise PackageError(
+            f"{folder}/package.json: not format {FORMAT}, which this vitrail reads ({key}: {first['msg']}; found {found}). "
+            "Update vitrail, or make the package again."
+        ) from error
+    try:
+        package = ModelPackage(
+            description,
+            load_embedder(folder, description.embedder, description.recipe),
+            load_head(folder, description.head),
+        )
+        _ask_golden_questions(folder, package)
+    except PackageError:
+        raise
+    except Exception as error:  # a key that is missing, a matrix of another width, an image that is none: it was made wrongly
+        raise PackageError(
+            f"{folder}: its parts do not fit together ({type(error).__name__}: {error}). Make the package again."
+        ) from error
+    return package
+
+
+def _ask_golden_questions(folder: Path, package: ModelPackage) -> None:
+    for answer in package.description.golden:
         prepared, _ = prepare(read_image(folder / answer.image), package.recipe)
-        difference = float(np.abs(package.scores(prepared[None])[0] - np.array(answer.scores)).max())
+        scores = package.scores(prepared[None])[0]
+        if not len(scores) == len(answer.scores) == len(package.classes):
+            raise PackageError(
+                f"{folder}: it must give one score per class ({len(package.classes)}), it gives {len(scores)} and gave "
+                f"{len(answer.scores)} when it was made. Make the package again."
+            )
+        difference = float(np.abs(scores - np.array(answer.scores)).max())
         if not difference <= GOLDEN_TOLERANCE:
             raise PackageError(
                 f"{folder}: {answer.image} gets other scores than when the package was made "
-                f"(difference {difference:.4f}, allowed {GOLDEN_TOLERANCE}). Versions then: {description.versions}."
+                f"(difference {difference:.4f}, allowed {GOLDEN_TOLERANCE}). "
+                f"Use the versions of then: {package.description.versions}; or make the package again."
             )
-    return package
 
 
 def _check_hashes(folder: Path) -> None:
@@ -281,8 +306,9 @@ def _check_hashes(folder: Path) -> None:
             raise PackageError(f"{folder}: {name} is missing. Copy the package again, whole.")
         if file_sha256(path) != digest:
             raise PackageError(f"{folder}: {name} is not the file that was packed (SHA-256 differs). Do not use this package.")
-    if "package.json" not in expected:
-        raise PackageError(f"{folder}: hashes.json does not cover package.json. Do not use this package.")
+    for name in PROVEN:
+        if name not in expected and (folder / name).exists():
+            raise PackageError(f"{folder}: hashes.json does not cover {name}. Do not use this package.")
 
 
 def _golden_images() -> list[ByteArray]:

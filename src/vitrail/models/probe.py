@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from vitrail.storage import file_sha256, fingerprint, read_record, write_bytes, 
 from vitrail.study import PreprocessSettings, ProbeSettings
 
 LOCAL = "local-dir:"
+CHANNELS = {"grey": 1, "rgb": 3}
+WEIGHTS = frozenset({".safetensors", ".pth", ".bin"})
+"""What timm loads weights from; never with code in them."""
 
 
 class BackboneUnavailable(VitrailError):
@@ -46,32 +50,69 @@ class Backbone:
 def describe(settings: ProbeSettings) -> str:
     """Return one line for tables."""
     name = Path(settings.backbone.removeprefix(LOCAL)).name
-    head = f"dense layers of {'-'.join(map(str, settings.dense))}" if settings.dense else "linear head"
-    return f"{name}, frozen, with a trained {head}"
+    head = f"trained dense layers of {'-'.join(map(str, settings.dense))}" if settings.dense else "a trained linear head"
+    return f"{name}, frozen, with {head}"
 
 
-def check(settings: ProbeSettings) -> None:
-    """Find out early whether the backbone exists, before hours of work.
+def check(settings: ProbeSettings, preprocess: PreprocessSettings) -> None:
+    """Find out early whether the backbone exists and takes the images, before hours of work.
+
+    Args:
+        settings: Names the backbone.
+        preprocess: Resolved.
 
     Raises:
-        StudyError: The folder lacks the weights, or timm knows no such model.
+        StudyError: The folder lacks the weights, timm knows no such model, or the backbone takes other colours.
     """
-    key = f"{settings.name or settings.model}.backbone"
-    if settings.backbone.startswith(LOCAL):
-        folder = Path(settings.backbone.removeprefix(LOCAL)).expanduser()
-        if not (folder / "config.json").is_file() or not list(folder.glob("model.*")):
-            message = "must be a folder with config.json and model.safetensors (timm's local-dir format)."
-            raise StudyError("study", (Problem(key, message, str(folder)),))
-        return
+    key = f"models.{settings.name or settings.model}"
+    channels = _input_channels(settings.backbone, key=f"{key}.backbone")
+    if channels not in CHANNELS.values():
+        message = f"takes images of {channels} channels; vitrail gives 1 (grey) or 3 (rgb). Choose another backbone."
+        raise StudyError("study", (Problem(f"{key}.backbone", message, repr(settings.backbone)),))
+    if preprocess.colour is not None and CHANNELS[preprocess.colour] != channels:
+        colour = next(name for name, count in CHANNELS.items() if count == channels)
+        message = f"{settings.backbone} takes {colour} images. Write `preprocess: {{colour: {colour}}}` inside this model."
+        raise StudyError("study", (Problem(f"{key}.preprocess.colour", message, preprocess.colour),))
+
+
+def _input_channels(backbone: str, *, key: str) -> int:
+    """Return how many channels a backbone's input has, without loading its weights."""
     import timm
 
-    known = timm.list_models(pretrained=True)
-    if settings.backbone not in known and settings.backbone not in timm.list_models():
+    if backbone.startswith(LOCAL):
+        return _local_input_channels(_folder(backbone), key=key)
+    if not timm.is_model_pretrained(backbone):
         import difflib
 
-        close = difflib.get_close_matches(settings.backbone, known, n=3) or ["mobilenetv2_100.ra_in1k"]
+        close = difflib.get_close_matches(backbone, timm.list_models(pretrained=True), n=3) or ["mobilenetv2_100.ra_in1k"]
         message = f"is no timm model with pretrained weights. Close: {', '.join(close)}; or local-dir:FOLDER."
-        raise StudyError("study", (Problem(key, message, repr(settings.backbone)),))
+        raise StudyError("study", (Problem(key, message, repr(backbone)),))
+    config: Any = timm.get_pretrained_cfg(backbone)
+    return int(config.input_size[0])
+
+
+def _local_input_channels(folder: Path, *, key: str) -> int:
+    import timm
+
+    def wrong(message: str, found: object) -> StudyError:
+        return StudyError("study", (Problem(key, message, str(found)),))
+
+    if not (folder / "config.json").is_file() or not any(path.suffix in WEIGHTS for path in folder.iterdir()):
+        raise wrong("must be a folder with config.json and model.safetensors (timm's local-dir format).", folder)
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        architecture = str(content["architecture"])
+        channels = int(content.get("pretrained_cfg", content).get("input_size", (3, 224, 224))[0])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        message = "must hold a config.json with `architecture` and `pretrained_cfg` (timm's local-dir format)."
+        raise wrong(message, f"{folder}, {_reason(error)}") from error
+    if not timm.is_model(architecture):
+        raise wrong("config.json names an architecture that this version of timm does not know.", repr(architecture))
+    return channels
+
+
+def _folder(backbone: str) -> Path:
+    return Path(backbone.removeprefix(LOCAL)).expanduser()
 
 
 def embedder(
@@ -86,9 +127,10 @@ def embedder(
         progress: Told of the export.
 
     Raises:
-        BackboneUnavailable: The weights cannot be downloaded or read.
+        BackboneUnavailable: The weights cannot be downloaded or read, or the backbone does not take images of this size.
     """
-    key = fingerprint("backbone-1", _identity(settings.backbone), preprocess.size)
+    versions = [importlib.metadata.version(package) for package in ("timm", "torch")]
+    key = fingerprint("backbone-1", identity(settings), preprocess.size, versions)
     path = cache / "backbones" / f"{key}.onnx"
     description = path.with_suffix(".json")
     if not (path.exists() and description.exists()):
@@ -128,34 +170,27 @@ def fit_linear(
     return head, weights.size + biases.size
 
 
-def _identity(backbone: str) -> Any:
-    """Return what the weights are, without loading them: hashes of files on disk, or the name and timm's version."""
-    if backbone.startswith(LOCAL):
-        folder = Path(backbone.removeprefix(LOCAL)).expanduser()
-        return sorted((path.name, file_sha256(path)) for path in folder.iterdir() if path.is_file())
-    return backbone, importlib.metadata.version("timm")
+def identity(settings: ProbeSettings) -> Any:
+    """Return what the backbone is, without loading it: the hashes of weights on disk, else its name."""
+    if settings.backbone.startswith(LOCAL):
+        return sorted((path.name, file_sha256(path)) for path in _folder(settings.backbone).iterdir() if path.is_file())
+    return settings.backbone
 
 
 def _export(name: str, size: int | None) -> tuple[bytes, Backbone]:
-    import timm
     import torch
 
     from vitrail.models.network import export_onnx
 
-    logging.getLogger("timm").setLevel(logging.ERROR)
-    try:
-        model: Any = timm.create_model(name, pretrained=True).eval()
-    except Exception as error:  # timm and the hub raise many kinds: no network, no such file, damaged weights
-        reason = " ".join(str(error).split())[:200]
-        raise BackboneUnavailable(
-            f"backbone {name!r} could not be loaded ({type(error).__name__}: {reason}). "
-            "Connect to the network once, or give weights on disk as local-dir:FOLDER."
-        ) from error
+    model, size = _loaded(name, size)
     config = model.pretrained_cfg
-    channels, native, _ = config["input_size"]
-    size = size or native
-    outputs: tuple[str, ...] = ("activations", "embedding")
-    pooling = _pooling(model, torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0)))
+    channels = config["input_size"][0]
+    try:
+        pooling = _pooling(model, torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0)))
+    except Exception as error:  # whatever a layer raises when the image is too small for it, or not a multiple of its patches
+        raise BackboneUnavailable(
+            f"backbone {name!r} does not take images of {size} px ({_reason(error)}). Leave preprocess.size open for this model."
+        ) from error
 
     class Features(torch.nn.Module):
         def __init__(self) -> None:
@@ -167,10 +202,34 @@ def _export(name: str, size: int | None) -> tuple[bytes, Backbone]:
             embedding = self.model.forward_head(activations, pre_logits=True)
             return embedding if pooling == "none" else (activations, embedding)
 
-    if pooling == "none":
-        outputs = ("embedding",)
+    outputs = ("embedding",) if pooling == "none" else ("activations", "embedding")
     graph = export_onnx(Features().eval(), channels=channels, size=size, outputs=outputs)
     return graph, Backbone(size, tuple(config["mean"]), tuple(config["std"]), pooling)
+
+
+def _loaded(name: str, size: int | None) -> tuple[Any, int]:
+    """Load a backbone with its weights; return it and the side of its input (its own where ``size`` is open)."""
+    import timm
+
+    logging.getLogger("timm").setLevel(logging.ERROR)
+    source = f"{LOCAL}{_folder(name)}" if name.startswith(LOCAL) else name
+    try:
+        model: Any = timm.create_model(source, pretrained=True)
+        config = model.pretrained_cfg
+        native = int(config["input_size"][1])
+        if size not in (None, native) and config.get("fixed_input_size"):
+            # Transformers hold one position per patch: timm interpolates them when it is told the size on loading.
+            model = timm.create_model(source, pretrained=True, img_size=size)
+    except Exception as error:  # timm and the hub raise many kinds: no network, no such file, damaged weights
+        raise BackboneUnavailable(
+            f"backbone {name!r} could not be loaded ({_reason(error)}). "
+            "Connect to the network once, or give weights on disk as local-dir:FOLDER."
+        ) from error
+    return model.eval(), size or native
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _pooling(model: Any, pixels: Any) -> Pooling:

@@ -21,7 +21,7 @@ def augment(pixels: ByteArray, settings: AugmentSettings, *, generator: np.rando
         generator: Source of all randomness.
 
     Returns:
-        float32 in 0..255, same shape; black where the image was turned or shifted away.
+        float32 in 0..255, same shape; where the image was turned or shifted away there is black, brightened like the rest.
     """
     count = len(pixels)
     images = torch.from_numpy(pixels.astype(np.float32).transpose(0, 3, 1, 2))

@@ -12,7 +12,7 @@ from vitrail.engine import map_in_order
 from vitrail.preprocess.recipe import prepare
 from vitrail.progress import SILENT, Progress
 from vitrail.records import ByteArray, IntArray, Manifest, Placement, Recipe
-from vitrail.storage import fingerprint, whole_file
+from vitrail.storage import fingerprint, versions, whole_file
 
 
 def prepare_file(path: Path, recipe: Recipe) -> tuple[ByteArray, Placement]:
@@ -24,13 +24,13 @@ def prepare_file(path: Path, recipe: Recipe) -> tuple[ByteArray, Placement]:
     Raises:
         DataError: The file is no readable image.
     """
-    # Decoding at twice the model's size first (JPEG only) keeps the resize sharp and costs a fraction of a full decode.
-    return prepare(read_image(path, at_least=2 * recipe.size), recipe)
+    # Decoding at twice the model's size first (JPEG only) keeps the resize sharp and costs a fraction of a full decode. What is
+    # left of it after cropping may be a tenth, so nothing is given away where margins are cut.
+    at_least = None if recipe.crop_margins else 2 * recipe.size
+    return prepare(read_image(path, at_least=at_least), recipe)
 
 
-def pixel_batches(
-    manifest: Manifest, rows: IntArray, recipe: Recipe, *, batch_size: int, cached: ByteArray | None = None
-) -> Iterator[ByteArray]:
+def pixel_batches(manifest: Manifest, rows: IntArray, recipe: Recipe, *, batch_size: int) -> Iterator[ByteArray]:
     """Yield prepared images, batch by batch, in the order of ``rows``.
 
     Args:
@@ -38,12 +38,7 @@ def pixel_batches(
         rows: Positions of readable files in the manifest.
         recipe: What to do with each image.
         batch_size: Images per batch; memory is bounded by it.
-        cached: What :func:`decode_cache` gave for this recipe, to read from instead of the files.
     """
-    if cached is not None:
-        for start in range(0, len(rows), batch_size):
-            yield cached[rows[start : start + batch_size]]
-        return
 
     def one(row: int) -> ByteArray:
         return prepare_file(manifest.root / manifest.files[row].path, recipe)[0]
@@ -58,29 +53,29 @@ def pixel_batches(
         yield np.stack(batch)
 
 
-def decode_cache(manifest: Manifest, recipe: Recipe, *, cache: Path, progress: Progress = SILENT) -> ByteArray:
-    """Prepare every readable image once into a memory map on disk; later calls only open it.
+def decode_cache(manifest: Manifest, rows: IntArray, recipe: Recipe, *, cache: Path, progress: Progress = SILENT) -> ByteArray:
+    """Prepare some images once into a memory map on disk; later calls only open it.
 
     Args:
         manifest: The data set.
+        rows: Positions of readable files in the manifest.
         recipe: Decides the pixels; its scaling does not matter.
         cache: Folder of the caches.
         progress: Told of every image.
 
     Returns:
-        uint8, shape (files, size, size, channels), memory-mapped read-only; zeros where a file is not readable.
+        uint8, shape (len(rows), size, size, channels), in the order of ``rows``, memory-mapped read-only.
     """
-    content = fingerprint([file.sha256 for file in manifest.files])
+    content = fingerprint([manifest.files[row].sha256 for row in rows], versions("pillow"))
     path = cache / "pixels" / f"{content}-{recipe.pixels_fingerprint}.npy"
     if not path.exists():
-        rows = np.array([row for row, file in enumerate(manifest.files) if file.readable], dtype=np.int64)
-        shape = (len(manifest), recipe.size, recipe.size, recipe.channels)
+        shape = (len(rows), recipe.size, recipe.size, recipe.channels)
         with whole_file(path) as temporary, progress.task(f"Decoding at {recipe.size} px", len(rows)) as advance:
-            pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-            done = 0
-            for batch in pixel_batches(manifest, rows, recipe, batch_size=64):
-                pixels[rows[done : done + len(batch)]] = batch
-                done += len(batch)
-                advance(len(batch))
-            pixels.flush()
+            # Written as a plain file and mapped only when whole: writing into a map kills the process when the disk is full.
+            with temporary.open("wb") as stream:
+                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(stream, header)
+                for batch in pixel_batches(manifest, rows, recipe, batch_size=64):
+                    stream.write(batch.tobytes())
+                    advance(len(batch))
     return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]

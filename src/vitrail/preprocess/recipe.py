@@ -94,7 +94,8 @@ def normalise(pixels: npt.NDArray[np.uint8] | FloatArray, recipe: Recipe) -> Flo
     Returns:
         float32, shape (n, channels, size, size), contiguous.
     """
-    planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
+    # Always a copy: the scaling below works in place, and the caller keeps his pixels.
+    planes = np.array(pixels.transpose(0, 3, 1, 2), dtype=np.float32, order="C")
     if recipe.scaling in ("unit", "channel"):
         planes /= 255.0
         if recipe.scaling == "channel":

@@ -171,7 +171,7 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ),
     (
         "Leak",
-        "A test image that also stands, perhaps mirrored or saved anew, among the training or validation images. The model may "
+        "A test image that also stands, byte for byte, among the training or validation images. The model may "
         "remember it instead of recognising it.",
     ),
     (

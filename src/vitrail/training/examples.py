@@ -42,10 +42,10 @@ class PixelExamples:
     """Prepared pixels in a memory map.
 
     Args:
-        pixels: uint8, shape (files, size, size, channels).
+        pixels: uint8, shape (n, size, size, channels).
         training_rows: Positions of the training images in ``pixels``.
         validation_rows: Positions of the validation images.
-        labels: Class index of every file, shape (files,).
+        labels: Class index of every image in ``pixels``, shape (n,).
         recipe: Scaling of the pixels.
         augmentation: For training images; ``None``: none.
     """

@@ -14,7 +14,7 @@ import numpy as np
 from vitrail.models import Embedder
 from vitrail.preprocess import pixel_batches
 from vitrail.progress import SILENT, Progress
-from vitrail.records import ByteArray, FloatArray, IntArray, Manifest
+from vitrail.records import FloatArray, IntArray, Manifest
 from vitrail.storage import write_bytes
 
 SHARD = 512
@@ -28,7 +28,6 @@ def features(
     rows: IntArray,
     *,
     cache: Path,
-    pixels: ByteArray | None = None,
     progress: Progress = SILENT,
     title: str = "Computing features",
 ) -> FloatArray:
@@ -39,7 +38,6 @@ def features(
         manifest: The data set.
         rows: Positions of readable files.
         cache: Folder of the caches.
-        pixels: The decode cache for the embedder's recipe, where one exists.
         progress: Told of every batch computed.
         title: Of the progress bar.
 
@@ -47,8 +45,8 @@ def features(
         float32, shape (len(rows), dimension).
     """
     folder = cache / "features" / embedder.fingerprint
-    known = _load_shards(folder)
     wanted = [manifest.files[row].sha256 for row in rows]
+    known = _load_shards(folder, set(wanted))
     missing: dict[str, int] = {}
     for digest, row in zip(wanted, rows, strict=True):
         if digest not in known:
@@ -58,9 +56,7 @@ def features(
         with progress.task(title, len(digests)) as advance:
             for start in range(0, len(digests), SHARD):
                 parts = []
-                for batch in pixel_batches(
-                    manifest, new_rows[start : start + SHARD], embedder.recipe, batch_size=32, cached=pixels
-                ):
+                for batch in pixel_batches(manifest, new_rows[start : start + SHARD], embedder.recipe, batch_size=32):
                     parts.append(embedder.embed(batch))
                     advance(len(batch))
                 shard = digests[start : start + SHARD]
@@ -70,11 +66,15 @@ def features(
     return np.stack([known[digest] for digest in wanted])
 
 
-def _load_shards(folder: Path) -> dict[str, FloatArray]:
+def _load_shards(folder: Path, wanted: set[str]) -> dict[str, FloatArray]:
+    """Return the vectors of some images; shards without any of them are left on disk."""
     known: dict[str, FloatArray] = {}
     for path in sorted(folder.glob("*.npz")):
         with np.load(path, allow_pickle=False) as shard:
-            known.update(zip(shard["sha256"].tolist(), shard["vectors"], strict=True))
+            digests = shard["sha256"].tolist()
+            if not wanted.isdisjoint(digests):
+                pairs = zip(digests, shard["vectors"], strict=True)
+                known.update((digest, vector) for digest, vector in pairs if digest in wanted)
     return known
 
 

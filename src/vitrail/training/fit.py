@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from vitrail.errors import VitrailError
 from vitrail.progress import SILENT, Progress
 from vitrail.records import Epoch, IntArray
 from vitrail.storage import write_bytes
@@ -87,9 +89,13 @@ def fit(
         classes: Number of classes.
         settings: Fully resolved: nothing is left open.
         seed: Same seed, same machine, same weights.
-        checkpoint: File to resume from and to save to.
+        checkpoint: File to resume from and to save to. It is left there: a run that is killed before the weights are packed
+            finds it again; whoever packs them removes it.
         progress: Told of every epoch.
         title: Of the progress bar.
+
+    Raises:
+        VitrailError: Training diverged: a loss is no finite number.
     """
     if settings.optimiser is None or settings.epochs is None or settings.patience is None:
         raise ValueError(f"training settings must be resolved (Study.training_for); found {settings}")
@@ -107,6 +113,7 @@ def fit(
         advance(len(state.epochs))
         while (stopped := _why_stop(state, settings)) is None:
             epoch = _one_epoch(module, optimiser, examples, weight, number=len(state.epochs) + 1, settings=settings, seed=seed)
+            _check_finite(epoch, title=title)
             state.add(epoch)
             if state.epochs_since_best and state.epochs_since_best % PLATEAU == 0:
                 for group in optimiser.param_groups:
@@ -116,7 +123,6 @@ def fit(
             advance(1, f"loss {epoch.validation_loss:.3f}, balanced accuracy {epoch.validation_balanced_accuracy:.3f}")
     module.load_state_dict(state.best_weights)
     module.eval()
-    checkpoint.unlink(missing_ok=True)
     return Fit(tuple(state.epochs), state.best_epoch, stopped, sum(epoch.seconds for epoch in state.epochs))
 
 
@@ -124,6 +130,14 @@ def class_weights(labels: IntArray, classes: int) -> torch.Tensor:
     """Return weights under which every class counts the same: n / (classes x images of the class)."""
     counts = np.bincount(labels, minlength=classes)
     return torch.from_numpy(len(labels) / (classes * np.maximum(counts, 1))).float()
+
+
+def _check_finite(epoch: Epoch, *, title: str) -> None:
+    if not (math.isfinite(epoch.training_loss) and math.isfinite(epoch.validation_loss)):
+        raise VitrailError(
+            f"{title} diverged: the loss must be a finite number, epoch {epoch.number} has {epoch.training_loss} in training and "
+            f"{epoch.validation_loss} in validation. Lower training.learning_rate (it was {epoch.learning_rate:g})."
+        )
 
 
 def _why_stop(state: _State, settings: TrainingSettings) -> str | None:
@@ -159,17 +173,18 @@ def _one_epoch(
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimiser.step()
-            loss_sum += loss.detach().double() * len(positions)
-            weight_sum += len(positions)
+            share = float(weight[labels].sum()) if weight is not None else len(positions)
+            loss_sum += loss.detach().double() * share
+            weight_sum += share
     validation_loss, balanced_accuracy = _validate(module, examples, weight)
     return Epoch(number, float(loss_sum) / weight_sum, validation_loss, balanced_accuracy, rate, time.monotonic() - started)
 
 
 def _batches(order: IntArray, size: int) -> Iterator[IntArray]:
-    """Cut an order into batches. A last batch of one image is left out: batch normalisation cannot use it."""
+    """Cut an order into batches. A remainder of one image is left out: its statistics would mislead batch normalisation."""
     for start in range(0, len(order), size):
         batch = order[start : start + size]
-        if len(batch) > 1 or len(order) == 1:
+        if len(batch) > 1 or size == 1 or len(order) == 1:
             yield batch
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from vitrail.models import FAMILIES, DenseHead, DescriptorEmbedder, OnnxEmbedder, TreesHead, describe, family_module
 from vitrail.preprocess import decode_cache, make_recipe
 from vitrail.progress import SILENT, Progress
-from vitrail.records import ByteArray, Epoch, FloatArray, IntArray, Manifest, Split, Training
+from vitrail.records import Epoch, FloatArray, IntArray, Manifest, Split, Training
 from vitrail.storage import write_bytes
 from vitrail.study import ModelSettings, Study
 from vitrail.training.features import features
@@ -60,13 +60,11 @@ class Trained:
         embedder: Its first half.
         head: Its second half.
         training: How it was trained.
-        pixels: The decode cache for its recipe, where training made one.
     """
 
     embedder: DescriptorEmbedder | OnnxEmbedder
     head: DenseHead | TreesHead
     training: Training
-    pixels: ByteArray | None = None
 
 
 def train(settings: ModelSettings, job: Job) -> Trained:
@@ -151,20 +149,24 @@ def _dense_head(settings: Any, job: Job, embedder: OnnxEmbedder, training: Float
 
 def _network(settings: Any, job: Job) -> Trained:
     """Train everything from pixels, then take the trunk out of torch."""
+    import torch
+
     from vitrail.models.network import export_onnx
     from vitrail.training.examples import PixelExamples
     from vitrail.training.fit import fit
 
     family = family_module(settings.model)
     recipe = make_recipe(job.study.preprocess_for(settings), size=OPEN_SIZE)
-    pixels = decode_cache(job.manifest, recipe, cache=job.cache, progress=job.progress)
+    rows = np.concatenate([job.training_rows, job.validation_rows])
+    pixels = decode_cache(job.manifest, rows, recipe, cache=job.cache, progress=job.progress)
     classes = len(job.manifest.classes)
     network = family.build(settings, recipe, classes=classes, seed=job.study.seed)
+    network.to(memory_format=torch.channels_last)  # a quarter less time per step on a CPU
     examples = PixelExamples(
         pixels,
-        job.training_rows,
-        job.validation_rows,
-        job.manifest.labels,
+        np.arange(len(job.training_rows)),
+        np.arange(len(job.training_rows), len(rows)),
+        job.manifest.labels[rows],
         recipe=recipe,
         augmentation=job.study.augment if settings.augment else None,
     )
@@ -182,7 +184,7 @@ def _network(settings: Any, job: Job) -> Trained:
     path = job.folder / "embedder.onnx"
     write_bytes(path, graph)
     embedder = OnnxEmbedder(path, recipe, settings.pooling)
-    return Trained(embedder, network.head.to_head(), _record(settings, job, **_outcome(network, outcome)), pixels)
+    return Trained(embedder, network.head.to_head(), _record(settings, job, **_outcome(network, outcome)))
 
 
 def _outcome(module: Any, outcome: Any) -> dict[str, Any]:
@@ -219,5 +221,6 @@ def _record(
         best_epoch=best_epoch,
         stopped=stopped,
         seconds=seconds,
+        split=job.split.fingerprint,
         settings=resolved.model_dump(mode="json"),
     )

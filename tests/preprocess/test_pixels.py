@@ -1,0 +1,123 @@
+import contextlib
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitrail.datasets import read_image, scan_folder
+from vitrail.errors import DataError
+from vitrail.preprocess import decode_cache, pixel_batches, prepare, prepare_file
+from vitrail.progress import SilentProgress
+from vitrail.records import Recipe
+
+RECIPE = Recipe(24, "grey", False, True, "unit")
+
+
+class Impatient(SilentProgress):
+    """Stops the work at its first step."""
+
+    @contextlib.contextmanager
+    def task(self, title, total):
+        def advance(steps=1, note=""):
+            raise KeyboardInterrupt
+
+        yield advance
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """Seven images of two classes, as PNG and JPEG, and one file that is cut off."""
+    generator = np.random.default_rng(0)
+    root = tmp_path / "images"
+    for number in range(7):
+        folder = root / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        coarse = Image.fromarray(generator.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        coarse.resize((60 + number, 90 - number), Image.Resampling.BICUBIC).save(
+            folder / f"{number}.{'png' if number % 3 else 'jpg'}"
+        )
+    whole = (root / "a" / "0.jpg").read_bytes()
+    (root / "b" / "broken.jpg").write_bytes(whole[: len(whole) // 2])
+    return scan_folder(root, cache=tmp_path / "cache")
+
+
+def readable_rows(manifest):
+    return np.array([row for row, file in enumerate(manifest.files) if file.readable])
+
+
+def test_the_cache_holds_what_prepare_file_gives_and_zeros_for_the_unreadable(manifest, tmp_path):
+    pixels = decode_cache(manifest, RECIPE, cache=tmp_path / "cache")
+    assert pixels.shape == (8, 24, 24, 1) and pixels.dtype == np.uint8
+    assert not pixels.flags.writeable
+    for image, file in zip(pixels, manifest.files, strict=True):
+        if file.readable:
+            np.testing.assert_array_equal(image, prepare_file(manifest.root / file.path, RECIPE)[0])
+            assert image.max() > 0
+        else:
+            assert file.path == "b/broken.jpg" and not image.any()
+
+
+def test_the_cache_is_made_once(manifest, tmp_path):
+    first = np.array(decode_cache(manifest, RECIPE, cache=tmp_path / "cache"))
+    for file in manifest.files:
+        (manifest.root / file.path).unlink()
+    np.testing.assert_array_equal(decode_cache(manifest, RECIPE, cache=tmp_path / "cache"), first)
+    scaled = dataclasses.replace(RECIPE, scaling="standardise")  # scaling comes after the cache
+    np.testing.assert_array_equal(decode_cache(manifest, scaled, cache=tmp_path / "cache"), first)
+    with pytest.raises(DataError):
+        decode_cache(manifest, dataclasses.replace(RECIPE, size=32), cache=tmp_path / "cache")
+
+
+def test_an_interrupted_cache_leaves_nothing_behind(manifest, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        decode_cache(manifest, RECIPE, cache=tmp_path / "cache", progress=Impatient())
+    assert list((tmp_path / "cache" / "pixels").iterdir()) == []
+    assert decode_cache(manifest, RECIPE, cache=tmp_path / "cache")[readable_rows(manifest)].any(axis=(1, 2, 3)).all()
+
+
+def test_batches_follow_the_rows_with_and_without_the_cache(manifest, tmp_path):
+    rows = readable_rows(manifest)[::-1]
+    cached = decode_cache(manifest, RECIPE, cache=tmp_path / "cache")
+    from_files = list(pixel_batches(manifest, rows, RECIPE, batch_size=3))
+    from_cache = list(pixel_batches(manifest, rows, RECIPE, batch_size=3, cached=cached))
+    assert [len(batch) for batch in from_files] == [len(batch) for batch in from_cache] == [3, 3, 1]
+    np.testing.assert_array_equal(np.concatenate(from_files), cached[rows])
+    np.testing.assert_array_equal(np.concatenate(from_cache), cached[rows])
+    assert list(pixel_batches(manifest, rows[:0], RECIPE, batch_size=3)) == []
+
+
+# A draft rounds its sides up, so that its last row may stand for less than a whole one: at most half a pixel of the input.
+@pytest.mark.parametrize(("height", "width", "tolerance"), [(800, 1000, 4), (801, 1003, 16)])
+def test_a_large_jpeg_is_placed_in_its_own_pixels_and_looks_as_if_fully_decoded(tmp_path, height, width, tolerance):
+    path = tmp_path / "large.jpg"
+    coarse = Image.fromarray(np.random.default_rng(2).integers(0, 256, (8, 8), dtype=np.uint8))
+    coarse.resize((width, height), Image.Resampling.BICUBIC).save(path, quality=95)
+    assert read_image(path, at_least=2 * RECIPE.size).pixels.shape[0] < height, "it is decoded as a draft"
+
+    pixels, placement = prepare_file(path, RECIPE)
+
+    assert (placement.height, placement.width, placement.bottom, placement.right) == (height, width, height, width)
+    full, full_placement = prepare(read_image(path), RECIPE)
+    assert placement == full_placement
+    assert np.abs(pixels.astype(int) - full).max() <= tolerance
+
+
+def test_a_small_object_in_a_large_jpeg_stays_sharp_when_margins_are_cut(tmp_path):
+    # Stripes of 16 px on an object of 200 px: five pixels each in the input, and gone in a draft of an eighth.
+    picture = np.zeros((1600, 1600), np.uint8)
+    picture[700:900, 700:900] = np.where(np.arange(200) % 16 < 8, 40, 240)
+    path = tmp_path / "object.jpg"
+    Image.fromarray(picture).save(path, quality=95)
+
+    pixels, placement = prepare_file(path, Recipe(64, "grey", True, False, "unit"))
+
+    assert abs(placement.left - 700) <= 8 and abs(placement.right - 900) <= 8
+    assert pixels[20:44, 5:-5].std() > 60
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path):
+    path = tmp_path / "notes.png"
+    path.write_text("no image")
+    with pytest.raises(DataError, match=r"notes\.png"):
+        prepare_file(path, RECIPE)

@@ -1,0 +1,84 @@
+"""Work in parallel: in order, bounded, and ended when nobody wants it any more."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+
+import pytest
+
+from vitrail.engine import IN_FLIGHT, available_cores, map_in_order
+
+
+def test_results_come_in_the_order_of_the_items():
+    def slower_for_small(number: int) -> int:
+        time.sleep(0.004 * (number % 5 == 0))
+        return number**2
+
+    assert list(map_in_order(slower_for_small, range(60), workers=4)) == [number**2 for number in range(60)]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_no_items_and_one_item(workers):
+    assert list(map_in_order(str, [], workers=workers)) == []
+    assert list(map_in_order(str, [7], workers=workers)) == ["7"]
+
+
+def test_work_is_done_at_the_same_time():
+    both = threading.Barrier(2, timeout=20)  # passed only when two threads stand before it
+    assert len(list(map_in_order(lambda _: both.wait(), range(4), workers=2))) == 4
+
+
+def test_a_slow_taker_does_not_make_results_pile_up():
+    begun: list[int] = []
+    results = map_in_order(lambda number: begun.append(number) or number, itertools.count(), workers=2)
+    for taken in range(1, 20):
+        assert next(results) == taken - 1
+        time.sleep(0.002)
+        assert len(begun) <= taken + 2 * IN_FLIGHT
+    results.close()
+
+
+def test_items_are_read_no_further_than_needed():
+    read: list[int] = []
+
+    def items():
+        for number in range(1000):
+            read.append(number)
+            yield number
+
+    results = map_in_order(str, items(), workers=2)
+    assert next(results) == "0"
+    assert len(read) == 2 * IN_FLIGHT
+    results.close()
+
+
+def test_a_failure_reaches_the_caller_and_ends_the_work():
+    begun: list[int] = []
+
+    def fail_at_five(number: int) -> int:
+        begun.append(number)
+        if number == 5:
+            raise KeyError(number)
+        return number
+
+    results = map_in_order(fail_at_five, range(1000), workers=2)
+    assert list(itertools.islice(results, 5)) == [0, 1, 2, 3, 4]
+    with pytest.raises(KeyError):
+        next(results)
+    assert len(begun) < 30
+
+
+def test_no_thread_stays_behind(recwarn):
+    before = threading.active_count()
+    results = map_in_order(lambda number: time.sleep(0.01), range(100), workers=3)
+    next(results)
+    results.close()
+    assert threading.active_count() == before
+    assert not recwarn.list
+
+
+def test_cores_are_those_that_this_process_may_use():
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)
