@@ -3,8 +3,8 @@
 Both are measured in one call, one after the other, with the same threads, images and graph:
 
 * bare: ``session.run`` over all images in batches of 32, decoding and scaling not counted;
-* cold: ``vitrail evaluate`` as a new process with an empty output folder (start-up, scan, audit, split, export, decoding, features,
-  head, evaluation);
+* cold: ``vitrail evaluate`` as a new process with an empty output folder (start-up, scan, audit, split, export, decoding,
+  features, head, evaluation);
 * again: the same with ``--fresh``: trained and evaluated anew, features from the cache.
 
     python benchmarks/probe.py --data FOLDER --weights TIMM_LOCAL_DIR

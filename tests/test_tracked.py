@@ -63,7 +63,7 @@ def result(tmp_path):
             ModelResult("forest", "forest", failure="too few images"),
         ),
         champion="cnn",
-        provenance=Provenance("0.1.0", "3.11", "Linux", {}, 7, "study00", "data00", "2026-01-01T00:00:00+00:00"),
+        provenance=Provenance("0.1.0", "3.11", "Linux", {}, "code00", 7, "study00", "data00", "2026-01-01T00:00:00+00:00"),
         study="data: {path: images}\n",
     )
 

@@ -10,8 +10,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vitrail.answers import explain
     from vitrail.datasets import PhantomSettings, make_phantom
-    from vitrail.explanation import explain
     from vitrail.models import load_package
     from vitrail.pipeline import run
     from vitrail.study import Study
@@ -23,7 +23,7 @@ __all__ = ["PhantomSettings", "Study", "__version__", "explain", "load_package",
 _HOMES = {
     "PhantomSettings": "vitrail.datasets",
     "Study": "vitrail.study",
-    "explain": "vitrail.explanation",
+    "explain": "vitrail.answers",
     "load_package": "vitrail.models",
     "make_phantom": "vitrail.datasets",
     "run": "vitrail.pipeline",

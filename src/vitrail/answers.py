@@ -7,10 +7,31 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.errors import DataError
-from vitrail.explanation import explain, write_map, write_picture
-from vitrail.models import load_package
+from vitrail.explanation import explain_pixels, write_map, write_picture
+from vitrail.models import ModelPackage, load_package
 from vitrail.progress import SILENT, Progress
+from vitrail.records import Explanation
 from vitrail.storage import check_writable
+
+
+def explain(package: ModelPackage, image: str | Path, *, method: str | None = None, target: str | None = None) -> Explanation:
+    """Say which places of an image speak for (and against) a class.
+
+    Args:
+        package: From :func:`vitrail.load_package`.
+        image: An image file.
+        method: ``grad-cam``, ``hires-cam`` or ``occlusion``; ``None``: the first that suits the model.
+        target: The class to explain; ``None``: the predicted one.
+
+    Returns:
+        The explanation; its map has the upright image's height and width.
+
+    Raises:
+        DataError: It is no readable image.
+        UsageError: The method or the class is unknown, or the method does not suit the model.
+    """
+    pixels, placement = package.prepare(image)
+    return explain_pixels(package, pixels, placement, image=str(image), method=method, target=target)
 
 
 def explain_files(
@@ -21,7 +42,7 @@ def explain_files(
     target: str | None = None,
     output: Path,
     progress: Progress = SILENT,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> list[dict[str, Any]]:
     """Explain image files with a model package: a map and a picture of it for each.
 
     Args:
@@ -33,7 +54,8 @@ def explain_files(
         progress: Told of every image.
 
     Returns:
-        What ``vitrail explain --json`` prints per image, and ``{"image", "error"}`` for those that could not be read.
+        What ``vitrail explain --json`` prints, one entry per image in their order; one that could not be read has an ``error``
+        and nulls elsewhere.
 
     Raises:
         UsageError: The package, the method or the target cannot be used.
@@ -41,27 +63,21 @@ def explain_files(
     check_writable(output)
     package = load_package(package_folder)
     answers: list[dict[str, Any]] = []
-    failures: list[dict[str, Any]] = []
     with progress.task("Explaining", len(images)) as advance:
         for number, image in enumerate(images):
-            advance()
+            nothing = dict.fromkeys(("method", "target", "score", "map", "picture"))
+            answer: dict[str, Any] = {"image": str(image), **nothing, "warnings": []}
             try:
-                pixels, placement = package.prepare(image)
+                explanation = explain(package, image, method=method, target=target)
             except DataError as error:
-                failures.append({"image": str(image), "error": str(error)})
-                continue
-            explanation = explain(package, pixels, placement, image=str(image), method=method, target=target)
-            # The number keeps two images of the same name in different folders apart; the rest must leave room in a file name.
-            stem = output / f"{number:03d}-{image.stem[:60]}-{explanation.method}"
-            answers.append(
-                {
-                    "image": str(image),
-                    "method": explanation.method,
-                    "target": explanation.target,
-                    "score": explanation.score,
-                    "map": str(write_map(explanation, stem.with_name(stem.name + ".npy"))),
-                    "picture": str(write_picture(explanation, image, stem.with_name(stem.name + ".png"))),
-                    "warnings": list(explanation.warnings),
-                }
-            )
-    return answers, failures
+                answers.append({**answer, "error": str(error)})
+            else:
+                # The number keeps two images of one name in different folders apart; names are cut to what a file name may hold.
+                stem = f"{number:03d}-{image.stem[:60]}-{package.name[:40]}-{explanation.method}"
+                answer |= {"method": explanation.method, "target": explanation.target, "score": explanation.score}
+                answer["map"] = str(write_map(explanation, output / f"{stem}.npy"))
+                answer["picture"] = str(write_picture(explanation, image, output / f"{stem}.png"))
+                answer["warnings"] = list(explanation.warnings)
+                answers.append(answer)
+            advance()
+    return answers

@@ -225,13 +225,14 @@ def predict(
     package: Annotated[Path, typer.Argument(help="Folder of a model package.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Score images with a model package; nothing else of the run is needed."""
     from vitrail.models import load_package
     from vitrail.output import print_predictions
 
     _require_files(images)
-    answers = load_package(package).predict(images)
+    answers = load_package(package).predict(images, progress=_progress(quiet))
     if as_json:
         _print_json(
             [
@@ -261,17 +262,19 @@ def explain(
     from vitrail.answers import explain_files
 
     _require_files(images)
-    answers, failures = explain_files(package, images, method=method, target=target, output=output, progress=_progress(quiet))
+    answers = explain_files(package, images, method=method, target=target, output=output, progress=_progress(quiet))
+    failed = [answer for answer in answers if "error" in answer]
     if as_json:
-        _print_json(answers + failures)
+        _print_json(answers)
     else:
         for answer in answers:
+            if answer in failed:
+                typer.echo(f"{answer['image']}: {answer['error']}", err=True)
+                continue
             typer.echo(f"{answer['image']}: {answer['method']} for {answer['target']} -> {answer['picture']}")
             for warning in answer["warnings"]:
                 typer.echo(f"  note: {warning}")
-        for failure in failures:
-            typer.echo(f"{failure['image']}: {failure['error']}", err=True)
-    if failures:
+    if failed:
         raise typer.Exit(1)
 
 

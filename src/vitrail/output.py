@@ -36,7 +36,7 @@ def run_summary(result: RunResult) -> dict[str, Any]:
     """Return what ``vitrail run --json`` prints."""
     leaderboard: list[dict[str, Any]] = []
     for model in result.models:
-        row: dict[str, Any] = {"model": model.name}
+        row: dict[str, Any] = {"model": model.name, "test": None, "test_clean": None, "validation": None}
         if model.evaluation is not None:
             row = dict(leaderboard_row(model.evaluation))
         if model.failure:

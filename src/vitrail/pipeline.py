@@ -14,7 +14,7 @@ from vitrail.audit import check_acceptances, enforce, run_audit
 from vitrail.datasets import find_layout, scan_folder
 from vitrail.errors import Problem, StudyError, UsageError, VitrailError
 from vitrail.evaluation import evaluation_of, note_test_opening, pick_cases, predictions_of, save_predictions
-from vitrail.explanation import explain, save_explanations
+from vitrail.explanation import explain_pixels, save_explanations
 from vitrail.models import check_model, load_package, save_package
 from vitrail.progress import SILENT, Progress
 from vitrail.records import AuditReport, Manifest, Predictions, RunResult, Split, Training
@@ -213,7 +213,7 @@ def _explain(settings: ModelSettings, study: Study, manifest: Manifest, model: M
         for case in cases:
             path = manifest.root / predictions.paths[case]
             pixels, placement = package.prepare(path)
-            explanations.append(explain(package, pixels, placement, image=predictions.paths[case]))
+            explanations.append(explain_pixels(package, pixels, placement, image=predictions.paths[case]))
             advance()
     save_explanations(model.explanations, explanations)
 

@@ -45,6 +45,22 @@ def read_yaml(text: str) -> tuple[Any, Problem | None]:
         return None, Problem("(whole file)", "is not valid YAML.", str(error))
 
 
+class _Writer(yaml.SafeDumper):
+    """Writes plain data; texts with line ends and their like in double quotes, because YAML folds them in any other form."""
+
+
+def _represent_text(writer: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return writer.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_Writer.add_representer(str, _represent_text)
+
+
+def write_yaml(content: Any, *, width: float = 100) -> str:
+    """Return plain data as YAML that reads back equal; ``width`` is where lines of several values are broken."""
+    return yaml.dump(content, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=width)
+
+
 def put(content: Any, keys: list[str], value: Any) -> None:
     """Put a value at a place in nested plain data. Sections that are missing are made; items of lists go by name or number.
 
@@ -240,6 +256,5 @@ def _first_line(settings: BaseModel) -> str:
 def _inline(value: object) -> str:
     """Return a value as YAML on one line."""
     plain = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
-    style = '"' if isinstance(plain, str) and not plain.isprintable() else None  # line ends and their like are written out
-    text = yaml.safe_dump(plain, default_style=style, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    text = write_yaml([plain], width=math.inf)
     return text.removesuffix("\n").removesuffix("\n...")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from vitrail.errors import PackageError
-from vitrail.explanation import explain
+from vitrail.explanation import explain_pixels
 from vitrail.explanation.class_activation import resize_bilinear
 
 SIZE, CELLS, CHANNELS = 24, 6, 5
@@ -81,7 +81,7 @@ def test_both_maps_agree_with_backpropagation_through_a_hidden_layer(pooling, ta
     hires_cam = (gradient * activations).sum(dim=1, keepdim=True)
     assert gradient.abs().max() > 0
     for method, expected in (("grad-cam", grad_cam), ("hires-cam", hires_cam)):
-        found = explain(network, pixels, whole_image(SIZE), image="x.png", method=method, target=network.classes[target])
+        found = explain_pixels(network, pixels, whole_image(SIZE), image="x.png", method=method, target=network.classes[target])
         np.testing.assert_allclose(found.map, enlarge(network.torch, expected), rtol=1e-4, atol=1e-6)
 
 
@@ -89,7 +89,7 @@ def test_cells_that_share_the_maximum_share_its_gradient():
     network = HiddenLayerNetwork("max")
     pixels = np.full((SIZE, SIZE, 1), 180, dtype=np.uint8)  # every cell of a map is equal
     activations, gradient = autograd_answer(network, pixels, 1)
-    found = explain(network, pixels, whole_image(SIZE), image="x.png", method="hires-cam", target="b")
+    found = explain_pixels(network, pixels, whole_image(SIZE), image="x.png", method="hires-cam", target="b")
     expected = enlarge(network.torch, (gradient * activations).sum(dim=1, keepdim=True))
     np.testing.assert_allclose(found.map, expected, rtol=1e-4, atol=1e-6)
 
@@ -97,26 +97,26 @@ def test_cells_that_share_the_maximum_share_its_gradient():
 def test_with_average_pooling_and_a_linear_head_it_is_the_class_activation_map():
     network = BrightnessNetwork()
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 1), dtype=np.uint8)
-    found = explain(network, pixels, whole_image(32), image="x.png", target="yes")
+    found = explain_pixels(network, pixels, whole_image(32), image="x.png", target="yes")
     cells = np.tensordot(network.head[1], network.maps(pixels[np.newaxis])[0], axes=1) / network.cells**2
     assert found.method == "grad-cam"
     np.testing.assert_allclose(found.map, resize_bilinear(cells, height=32, width=32), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(
-        found.map, explain(network, pixels, whole_image(32), image="x.png", method="hires-cam", target="yes").map
+        found.map, explain_pixels(network, pixels, whole_image(32), image="x.png", method="hires-cam", target="yes").map
     )
 
 
 def test_evidence_against_the_class_keeps_its_sign():
     pixels = np.zeros((32, 32, 1), dtype=np.uint8)
     pixels[:, 16:] = 255
-    found = explain(BrightnessNetwork(), pixels, whole_image(32), image="x.png", target="yes")
+    found = explain_pixels(BrightnessNetwork(), pixels, whole_image(32), image="x.png", target="yes")
     assert (found.map[:, :12] < 0).all() and (found.map[:, 20:] > 0).all()
 
 
 @pytest.mark.parametrize(("cells", "coarse"), [(8, True), (16, False)])
 def test_coarse_maps_say_how_coarse_they_are(cells, coarse):
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 1), dtype=np.uint8)
-    found = explain(BrightnessNetwork(cells=cells), pixels, whole_image(32), image="x.png")
+    found = explain_pixels(BrightnessNetwork(cells=cells), pixels, whole_image(32), image="x.png")
     assert any("8 x 8 cells, each covers 4 x 4 pixels" in warning for warning in found.warnings) is coarse
     assert found.details["rows"] == cells
 
@@ -124,7 +124,7 @@ def test_coarse_maps_say_how_coarse_they_are(cells, coarse):
 def test_a_gradient_that_does_not_fit_the_maps_is_refused():
     network = BrightnessNetwork(pooling="flatten")  # its embedding is one value per map
     with pytest.raises(PackageError, match="brightness: activations of shape \\(2, 8, 8\\) with flatten pooling"):
-        explain(network, np.zeros((32, 32, 1), np.uint8), whole_image(32), image="x.png")
+        explain_pixels(network, np.zeros((32, 32, 1), np.uint8), whole_image(32), image="x.png")
 
 
 @given(

@@ -4,7 +4,7 @@ from explanation_models import BrightnessNetwork, Keyhole, whole_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrail.explanation import Occlusion, Question, explain
+from vitrail.explanation import Occlusion, Question, explain_pixels
 from vitrail.records import Placement
 
 
@@ -51,7 +51,7 @@ def test_a_model_that_looks_at_one_box_is_found_out():
     model = Keyhole(box=(8, 16, 14, 22))
     pixels = np.full((32, 32, 1), 40, np.uint8)
     pixels[8:14, 16:22] = 250
-    found = explain(model, pixels, whole_image(32), image="x.png", method="occlusion", target="yes")
+    found = explain_pixels(model, pixels, whole_image(32), image="x.png", method="occlusion", target="yes")
     row, column = np.unravel_index(found.map.argmax(), found.map.shape)
     assert 8 <= row < 14 and 16 <= column < 22
     reach = found.details["patch"] - 1  # a patch reaches at most so far beyond the box
@@ -106,7 +106,7 @@ def test_padding_does_not_darken_the_fill():
 
 
 def warns(model, pixels, text):
-    found = explain(model, pixels, whole_image(32), image="x.png", method="occlusion", target="yes")
+    found = explain_pixels(model, pixels, whole_image(32), image="x.png", method="occlusion", target="yes")
     return any(text in warning for warning in found.warnings)
 
 

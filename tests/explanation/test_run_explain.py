@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitrail.errors import PackageError, UsageError
-from vitrail.explanation import EXPLAINERS, explain
+from vitrail.explanation import EXPLAINERS, explain_pixels
 from vitrail.records import Placement
 
 SIZE = 32
@@ -26,7 +26,7 @@ def test_every_explainer_keeps_the_contract(method, colour):
     pixels = noise(channels=model.recipe.channels)
     before = pixels.copy()
     placement = Placement(90, 61, 5, 3, 88, 60, 0, 5, SIZE, 27)
-    first, second = (explain(model, pixels, placement, image="a/b.png", method=method, target="yes") for _ in range(2))
+    first, second = (explain_pixels(model, pixels, placement, image="a/b.png", method=method, target="yes") for _ in range(2))
 
     assert (first.image, first.model, first.method, first.target) == ("a/b.png", "brightness", method, "yes")
     assert first.score == pytest.approx(model.scores(pixels[np.newaxis])[0, 1])
@@ -47,7 +47,7 @@ def test_every_explainer_keeps_the_contract(method, colour):
 @pytest.mark.parametrize("grey", [0, 130])
 def test_every_explainer_says_when_its_map_points_nowhere(method, grey):
     pixels = np.full((SIZE, SIZE, 1), grey, np.uint8)
-    found = explain(BrightnessNetwork(), pixels, whole_image(SIZE), image="x.png", method=method)
+    found = explain_pixels(BrightnessNetwork(), pixels, whole_image(SIZE), image="x.png", method=method)
     assert any("same everywhere" in warning for warning in found.warnings)
 
 
@@ -55,7 +55,7 @@ def test_every_explainer_says_when_its_map_points_nowhere(method, grey):
 def test_every_explainer_speaks_for_the_bright_half(method):
     pixels = np.full((SIZE, SIZE, 1), 10, np.uint8)
     pixels[:8, :8] = 240
-    found = explain(BrightnessNetwork(), pixels, whole_image(SIZE), image="x.png", method=method, target="yes")
+    found = explain_pixels(BrightnessNetwork(), pixels, whole_image(SIZE), image="x.png", method=method, target="yes")
     row, column = np.unravel_index(found.map.argmax(), found.map.shape)
     assert row < 8 and column < 8
 
@@ -88,7 +88,9 @@ def test_a_bright_blob_comes_back_to_its_place_in_the_original(method, data):
     pixels[inner[0] : inner[2], inner[1] : inner[3], 0] = np.asarray(resized)
     placement = Placement(height, width, top, left, bottom, right, *inner)
 
-    found = explain(BrightnessNetwork(size=64, cells=16, weight=4.0), pixels, placement, image="x", method=method, target="yes")
+    found = explain_pixels(
+        BrightnessNetwork(size=64, cells=16, weight=4.0), pixels, placement, image="x", method=method, target="yes"
+    )
     assert found.map.shape == (height, width)
     mass = np.zeros_like(found.map)
     shown = found.map[top:bottom, left:right]
@@ -102,15 +104,15 @@ def test_a_bright_blob_comes_back_to_its_place_in_the_original(method, data):
 
 
 def test_feature_maps_are_used_where_there_are_any():
-    assert explain(BrightnessNetwork(), noise(), whole_image(SIZE), image="x.png").method == "grad-cam"
-    assert explain(Keyhole(), noise(), whole_image(SIZE), image="x.png").method == "occlusion"
+    assert explain_pixels(BrightnessNetwork(), noise(), whole_image(SIZE), image="x.png").method == "grad-cam"
+    assert explain_pixels(Keyhole(), noise(), whole_image(SIZE), image="x.png").method == "occlusion"
 
 
 def test_the_predicted_class_is_explained_unless_another_is_asked_for():
     dark = np.full((SIZE, SIZE, 1), 20, np.uint8)
     dark[4, 4] = 90
-    predicted = explain(BrightnessNetwork(), dark, whole_image(SIZE), image="x.png")
-    other = explain(BrightnessNetwork(), dark, whole_image(SIZE), image="x.png", target="yes")
+    predicted = explain_pixels(BrightnessNetwork(), dark, whole_image(SIZE), image="x.png")
+    other = explain_pixels(BrightnessNetwork(), dark, whole_image(SIZE), image="x.png", target="yes")
     assert predicted.target == "no" and predicted.score > 0.5
     assert not any("not chosen" in warning for warning in predicted.warnings)
     assert other.target == "yes" and other.score < 0.5
@@ -119,21 +121,21 @@ def test_the_predicted_class_is_explained_unless_another_is_asked_for():
 
 def test_unknown_wishes_name_the_known_ones():
     with pytest.raises(UsageError, match=r"Found: 'lime'. Choose one of: grad-cam, hires-cam, occlusion"):
-        explain(BrightnessNetwork(), noise(), whole_image(SIZE), image="x.png", method="lime")
+        explain_pixels(BrightnessNetwork(), noise(), whole_image(SIZE), image="x.png", method="lime")
     with pytest.raises(UsageError, match=r"does not know 'perhaps'. Choose one of: no, yes"):
-        explain(BrightnessNetwork(), noise(), whole_image(SIZE), image="x.png", target="perhaps")
+        explain_pixels(BrightnessNetwork(), noise(), whole_image(SIZE), image="x.png", target="perhaps")
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "hires-cam"])
 def test_a_method_that_does_not_suit_the_model_names_one_that_does(method):
     with pytest.raises(UsageError, match=f"{method}: needs a model with feature maps. Found: keyhole.* Use occlusion"):
-        explain(Keyhole(), noise(), whole_image(SIZE), image="x.png", method=method)
+        explain_pixels(Keyhole(), noise(), whole_image(SIZE), image="x.png", method=method)
 
 
 @pytest.mark.parametrize("wrong", [noise(16), noise(channels=3), noise().astype(np.float32)])
 def test_pixels_that_are_not_the_models_input_are_refused(wrong):
     with pytest.raises(UsageError, match="explains uint8 pixels of shape \\(32, 32, 1\\)"):
-        explain(BrightnessNetwork(), wrong, whole_image(SIZE), image="x.png")
+        explain_pixels(BrightnessNetwork(), wrong, whole_image(SIZE), image="x.png")
 
 
 class Broken(BrightnessNetwork):
@@ -148,9 +150,9 @@ class Blind(BrightnessNetwork):
 
 def test_numbers_that_are_not_finite_never_become_a_map():
     with pytest.raises(PackageError, match="its grad-cam map holds values that are not finite"):
-        explain(Broken(), noise(), whole_image(SIZE), image="x.png")
+        explain_pixels(Broken(), noise(), whole_image(SIZE), image="x.png")
     with pytest.raises(PackageError, match=r"scores of x\.png are not finite"):
-        explain(Blind(), noise(), whole_image(SIZE), image="x.png")
+        explain_pixels(Blind(), noise(), whole_image(SIZE), image="x.png")
 
 
 def test_the_room_loads_no_torch():

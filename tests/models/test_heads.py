@@ -117,4 +117,4 @@ def test_a_forest_is_grown_from_its_seed():
 
 def test_a_damaged_forest_is_refused():
     with pytest.raises(PackageError, match=r"head\.onnx"):
-        TreesHead(b"no graph").scores(np.zeros((1, 2), np.float32))
+        TreesHead(b"no graph", 10).scores(np.zeros((1, 2), np.float32))

@@ -46,44 +46,48 @@ def readable_rows(manifest):
     return np.array([row for row, file in enumerate(manifest.files) if file.readable])
 
 
-def test_the_cache_holds_what_prepare_file_gives_and_zeros_for_the_unreadable(manifest, tmp_path):
-    pixels = decode_cache(manifest, RECIPE, cache=tmp_path / "cache")
-    assert pixels.shape == (8, 24, 24, 1) and pixels.dtype == np.uint8
+def test_the_cache_holds_what_prepare_file_gives_in_the_order_of_the_rows(manifest, tmp_path):
+    rows = readable_rows(manifest)[::-2]
+    pixels = decode_cache(manifest, rows, RECIPE, cache=tmp_path / "cache")
+    assert pixels.shape == (len(rows), 24, 24, 1) and pixels.dtype == np.uint8
     assert not pixels.flags.writeable
-    for image, file in zip(pixels, manifest.files, strict=True):
-        if file.readable:
-            np.testing.assert_array_equal(image, prepare_file(manifest.root / file.path, RECIPE)[0])
-            assert image.max() > 0
-        else:
-            assert file.path == "b/broken.jpg" and not image.any()
+    for image, row in zip(pixels, rows, strict=True):
+        np.testing.assert_array_equal(image, prepare_file(manifest.root / manifest.files[row].path, RECIPE)[0])
+        assert image.max() > 0
+
+
+def test_images_that_are_not_asked_for_stay_closed(manifest, tmp_path):
+    rows = readable_rows(manifest)
+    (manifest.root / manifest.files[rows[0]].path).unlink()
+    assert len(decode_cache(manifest, rows[1:], RECIPE, cache=tmp_path / "cache")) == len(rows) - 1
 
 
 def test_the_cache_is_made_once(manifest, tmp_path):
-    first = np.array(decode_cache(manifest, RECIPE, cache=tmp_path / "cache"))
+    rows = readable_rows(manifest)
+    first = np.array(decode_cache(manifest, rows, RECIPE, cache=tmp_path / "cache"))
     for file in manifest.files:
         (manifest.root / file.path).unlink()
-    np.testing.assert_array_equal(decode_cache(manifest, RECIPE, cache=tmp_path / "cache"), first)
+    np.testing.assert_array_equal(decode_cache(manifest, rows, RECIPE, cache=tmp_path / "cache"), first)
     scaled = dataclasses.replace(RECIPE, scaling="standardise")  # scaling comes after the cache
-    np.testing.assert_array_equal(decode_cache(manifest, scaled, cache=tmp_path / "cache"), first)
+    np.testing.assert_array_equal(decode_cache(manifest, rows, scaled, cache=tmp_path / "cache"), first)
     with pytest.raises(DataError):
-        decode_cache(manifest, dataclasses.replace(RECIPE, size=32), cache=tmp_path / "cache")
+        decode_cache(manifest, rows, dataclasses.replace(RECIPE, size=32), cache=tmp_path / "cache")
 
 
 def test_an_interrupted_cache_leaves_nothing_behind(manifest, tmp_path):
+    rows = readable_rows(manifest)
     with pytest.raises(KeyboardInterrupt):
-        decode_cache(manifest, RECIPE, cache=tmp_path / "cache", progress=Impatient())
+        decode_cache(manifest, rows, RECIPE, cache=tmp_path / "cache", progress=Impatient())
     assert list((tmp_path / "cache" / "pixels").iterdir()) == []
-    assert decode_cache(manifest, RECIPE, cache=tmp_path / "cache")[readable_rows(manifest)].any(axis=(1, 2, 3)).all()
+    assert decode_cache(manifest, rows, RECIPE, cache=tmp_path / "cache").any(axis=(1, 2, 3)).all()
 
 
-def test_batches_follow_the_rows_with_and_without_the_cache(manifest, tmp_path):
+def test_batches_follow_the_rows(manifest, tmp_path):
     rows = readable_rows(manifest)[::-1]
-    cached = decode_cache(manifest, RECIPE, cache=tmp_path / "cache")
-    from_files = list(pixel_batches(manifest, rows, RECIPE, batch_size=3))
-    from_cache = list(pixel_batches(manifest, rows, RECIPE, batch_size=3, cached=cached))
-    assert [len(batch) for batch in from_files] == [len(batch) for batch in from_cache] == [3, 3, 1]
-    np.testing.assert_array_equal(np.concatenate(from_files), cached[rows])
-    np.testing.assert_array_equal(np.concatenate(from_cache), cached[rows])
+    batches = list(pixel_batches(manifest, rows, RECIPE, batch_size=3))
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+    cached = decode_cache(manifest, rows, RECIPE, cache=tmp_path / "cache")
+    np.testing.assert_array_equal(np.concatenate(batches), cached)
     assert list(pixel_batches(manifest, rows[:0], RECIPE, batch_size=3)) == []
 
 

@@ -8,7 +8,7 @@ import pytest
 from training_data import scanned
 
 from vitrail.datasets import scan_folder
-from vitrail.preprocess import decode_cache, prepare_file
+from vitrail.preprocess import prepare_file
 from vitrail.progress import SilentProgress
 from vitrail.records import Recipe
 from vitrail.training import features
@@ -108,16 +108,6 @@ def test_a_changed_image_is_computed_anew(manifest, tmp_path):
     embedder = Counting()
     features(embedder, dataclasses.replace(manifest, files=changed), rows, cache=tmp_path)
     assert embedder.seen == 1
-
-
-def test_the_decode_cache_gives_the_same_vectors_as_the_files(manifest, tmp_path):
-    rows = np.array([3, 9, 1])
-    pixels = decode_cache(manifest, RECIPE, cache=tmp_path / "one")
-    for file in manifest.files:
-        assert (manifest.root / file.path).exists()
-    from_files = features(Counting(), manifest, rows, cache=tmp_path / "two")
-    from_cache = features(Counting(), manifest, rows, cache=tmp_path / "three", pixels=pixels)
-    np.testing.assert_array_equal(from_cache, from_files)
 
 
 def test_a_killed_run_goes_on_at_its_last_shard(manifest, tmp_path, small_shards):

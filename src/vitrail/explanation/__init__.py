@@ -7,7 +7,7 @@ from vitrail.explanation.class_activation import GradCam, HiResCam
 from vitrail.explanation.explainer import ExplainableModel, Explainer, Question, Relevance
 from vitrail.explanation.occlusion import Occlusion
 from vitrail.explanation.picture import draw_map, write_picture
-from vitrail.explanation.run_explain import EXPLAINERS, explain
+from vitrail.explanation.run_explain import EXPLAINERS, explain_pixels
 from vitrail.explanation.store import load_explanations, save_explanations, write_map
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "Question",
     "Relevance",
     "draw_map",
-    "explain",
+    "explain_pixels",
     "load_explanations",
     "save_explanations",
     "write_map",

@@ -24,7 +24,7 @@ EXPLAINERS: MappingProxyType[str, Explainer] = MappingProxyType(
 )
 
 
-def explain(
+def explain_pixels(
     model: ExplainableModel,
     pixels: ByteArray,
     placement: Placement,

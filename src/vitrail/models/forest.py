@@ -49,7 +49,7 @@ def fit(settings: ForestSettings, embedding: FloatArray, labels: IntArray, *, se
         n_jobs=available_cores(),
     )
     forest.fit(embedding, labels)
-    return TreesHead(_to_onnx(forest, embedding)), sum(tree.tree_.node_count for tree in forest.estimators_)
+    return TreesHead(_to_onnx(forest, embedding), settings.trees), sum(tree.tree_.node_count for tree in forest.estimators_)
 
 
 def _to_onnx(forest: Any, embedding: FloatArray) -> bytes:

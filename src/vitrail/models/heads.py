@@ -45,6 +45,8 @@ class DenseHead:
     """
 
     kind = "dense"
+    step = 0.0
+    """Smallest change of a score that a tiny change of the input can make: none for a continuous function."""
 
     def __init__(self, weights: tuple[FloatArray, ...], biases: tuple[FloatArray, ...], activation: str) -> None:
         self.weights = weights
@@ -133,12 +135,19 @@ class TreesHead:
 
     Args:
         graph: The serialised ONNX model: input (n, dimension) float32, second output (n, classes) scores.
+        trees: Number of trees.
     """
 
     kind = "trees"
 
-    def __init__(self, graph: bytes) -> None:
+    def __init__(self, graph: bytes, trees: int) -> None:
         self.graph = graph
+        self.trees = trees
+
+    @property
+    def step(self) -> float:
+        """Change of a score when a tiny change of the input sends three trees another way."""
+        return 3 / self.trees
 
     @cached_property
     def _session(self) -> Any:
@@ -163,7 +172,7 @@ class TreesHead:
     def save(self, folder: Path) -> dict[str, Any]:
         """See :class:`Head`."""
         write_bytes(folder / "head.onnx", self.graph)
-        return {"kind": self.kind}
+        return {"kind": self.kind, "trees": self.trees}
 
 
 def load_head(folder: Path, description: dict[str, Any]) -> DenseHead | TreesHead:
@@ -182,6 +191,6 @@ def load_head(folder: Path, description: dict[str, Any]) -> DenseHead | TreesHea
             biases = tuple(tensors[f"layer{number}.bias"] for number in layers)
             return DenseHead(weights, biases, description["activation"])
         case "trees":
-            return TreesHead((folder / "head.onnx").read_bytes())
+            return TreesHead((folder / "head.onnx").read_bytes(), description["trees"])
         case unknown:
             raise PackageError(f"{folder}: unknown kind of head {unknown!r}. Known: dense, trees. Update vitrail.")

@@ -70,12 +70,11 @@ def decode_cache(manifest: Manifest, rows: IntArray, recipe: Recipe, *, cache: P
     path = cache / "pixels" / f"{content}-{recipe.pixels_fingerprint}.npy"
     if not path.exists():
         shape = (len(rows), recipe.size, recipe.size, recipe.channels)
-        with whole_file(path) as temporary, progress.task(f"Decoding at {recipe.size} px", len(rows)) as advance:
-            # Written as a plain file and mapped only when whole: writing into a map kills the process when the disk is full.
-            with temporary.open("wb") as stream:
-                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(stream, header)
-                for batch in pixel_batches(manifest, rows, recipe, batch_size=64):
-                    stream.write(batch.tobytes())
-                    advance(len(batch))
+        task = progress.task(f"Decoding at {recipe.size} px", len(rows))
+        # Written as a plain file and mapped only when whole: writing into a map kills the process when the disk is full.
+        with whole_file(path) as temporary, task as advance, temporary.open("wb") as stream:
+            np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for batch in pixel_batches(manifest, rows, recipe, batch_size=64):
+                stream.write(batch.tobytes())
+                advance(len(batch))
     return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]

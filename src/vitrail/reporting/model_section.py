@@ -126,6 +126,7 @@ class Leaderboard:
         methods: How the intervals were made.
         notes: Caveats, as footnotes.
         same: Whether clean and official test images are the same for every model.
+        openings_of_data: How often the test images were opened for any model of any study; 0 when they were not.
     """
 
     standings: tuple[Standing, ...]
@@ -133,6 +134,7 @@ class Leaderboard:
     methods: tuple[str, ...]
     notes: tuple[str, ...]
     same: bool
+    openings_of_data: int
 
 
 def ranked(result: RunResult) -> tuple[ModelResult, ...]:
@@ -162,6 +164,7 @@ def leaderboard(result: RunResult) -> Leaderboard:
         methods=methods(estimates),
         notes=caveats(standing.scores for standing in standings),
         same=all(evaluation.test.n == evaluation.test_clean.n for evaluation in evaluations),
+        openings_of_data=max((evaluation.test_openings_of_data for evaluation in evaluations), default=0),
     )
 
 
