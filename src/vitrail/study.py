@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from vitrail.errors import Problem, StudyError
@@ -31,7 +30,7 @@ from vitrail.settings import (
     TrainingSettings,
 )
 from vitrail.storage import fingerprint
-from vitrail.study_text import commented_yaml, problems_in_words, put, read_yaml
+from vitrail.study_text import commented_yaml, problems_in_words, put, read_yaml, write_yaml
 
 __all__ = [
     "FAMILIES",
@@ -168,7 +167,7 @@ class Study(Settings):
 
     def to_yaml(self) -> str:
         """Return the study as YAML that :meth:`from_yaml` reads back to an equal study."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+        return write_yaml(self.model_dump(mode="json"))
 
     @property
     def fingerprint(self) -> str:

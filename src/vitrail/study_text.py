@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import types
 from collections.abc import Iterator
@@ -56,9 +57,9 @@ def _represent_text(writer: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Writer.add_representer(str, _represent_text)
 
 
-def write_yaml(content: Any, *, width: float = 100) -> str:
-    """Return plain data as YAML that reads back equal; ``width`` is where lines of several values are broken."""
-    return yaml.dump(content, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=width)
+def write_yaml(content: Any) -> str:
+    """Return plain data as YAML that reads back equal."""
+    return yaml.dump(content, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=100)
 
 
 def put(content: Any, keys: list[str], value: Any) -> None:
@@ -256,5 +257,5 @@ def _first_line(settings: BaseModel) -> str:
 def _inline(value: object) -> str:
     """Return a value as YAML on one line."""
     plain = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
-    text = write_yaml([plain], width=math.inf)
+    text = yaml.dump(plain, Dumper=_Writer, default_flow_style=True, allow_unicode=True, width=math.inf)
     return text.removesuffix("\n").removesuffix("\n...")

@@ -253,6 +253,7 @@ def build_result(folder: Path, *, leaks: bool = True) -> RunResult:
         "3.11.9",
         "Linux x86_64",
         {"numpy": "2.4.6", "torch": "2.9.0"},
+        "0123456789abcdef",
         7,
         "a1b2c3d4e5f60718",
         manifest.fingerprint,
