@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from vitrail.audit import summary
@@ -102,15 +103,15 @@ def print_audit(manifest: Manifest, report: AuditReport) -> None:
     if not report.findings:
         console.print("[green]No findings.[/]")
         return
-    table = Table(title="Findings", title_justify="left", title_style="bold", show_lines=True)
-    for column in ("code", "severity", "what", "what vitrail does", "what you can do"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("code", "severity"))
     for finding in report.findings:
-        severity = f"[{COLOURS[finding.severity]}]{finding.severity}[/]"
-        if finding.accepted:
-            severity += "\n[dim]accepted[/]"
-        table.add_row(finding.code, severity, escape(finding.message), escape(finding.consequence), escape(finding.fix))
-    console.print(table)
+        accepted = f" [dim]accepted: {escape(finding.accepted)}[/]" if finding.accepted else ""
+        console.print()
+        console.print(
+            f"[{COLOURS[finding.severity]}]{finding.severity:<8}[/] [bold]{finding.code}[/] {escape(finding.title)}{accepted}"
+        )
+        for name, text in (("", finding.message), ("vitrail: ", finding.consequence), ("you: ", finding.fix)):
+            console.print(Padding(f"[dim]{name}[/]{escape(text)}", (0, 0, 0, 9)))
+    console.print()
 
 
 def print_demo(verdicts: Sequence[Verdict]) -> None:

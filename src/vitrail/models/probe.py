@@ -17,10 +17,10 @@ from vitrail.models.heads import DenseHead
 from vitrail.preprocess import make_recipe
 from vitrail.progress import SILENT, Progress
 from vitrail.records import FloatArray, IntArray
+from vitrail.settings import LOCAL_WEIGHTS
 from vitrail.storage import file_sha256, fingerprint, read_record, write_bytes, write_record
 from vitrail.study import PreprocessSettings, ProbeSettings
 
-LOCAL = "local-dir:"
 CHANNELS = {"grey": 1, "rgb": 3}
 WEIGHTS = frozenset({".safetensors", ".pth", ".bin"})
 """What timm loads weights from; never with code in them."""
@@ -49,7 +49,7 @@ class Backbone:
 
 def describe(settings: ProbeSettings) -> str:
     """Return one line for tables."""
-    name = Path(settings.backbone.removeprefix(LOCAL)).name
+    name = Path(settings.backbone.removeprefix(LOCAL_WEIGHTS)).name
     head = f"trained dense layers of {'-'.join(map(str, settings.dense))}" if settings.dense else "a trained linear head"
     return f"{name}, frozen, with {head}"
 
@@ -79,7 +79,7 @@ def _input_channels(backbone: str, *, key: str) -> int:
     """Return how many channels a backbone's input has, without loading its weights."""
     import timm
 
-    if backbone.startswith(LOCAL):
+    if backbone.startswith(LOCAL_WEIGHTS):
         return _local_input_channels(_folder(backbone), key=key)
     if not timm.is_model_pretrained(backbone):
         import difflib
@@ -112,7 +112,7 @@ def _local_input_channels(folder: Path, *, key: str) -> int:
 
 
 def _folder(backbone: str) -> Path:
-    return Path(backbone.removeprefix(LOCAL)).expanduser()
+    return Path(backbone.removeprefix(LOCAL_WEIGHTS)).expanduser()
 
 
 def embedder(
@@ -172,7 +172,7 @@ def fit_linear(
 
 def identity(settings: ProbeSettings) -> Any:
     """Return what the backbone is, without loading it: the hashes of weights on disk, else its name."""
-    if settings.backbone.startswith(LOCAL):
+    if settings.backbone.startswith(LOCAL_WEIGHTS):
         return sorted((path.name, file_sha256(path)) for path in _folder(settings.backbone).iterdir() if path.is_file())
     return settings.backbone
 
@@ -212,7 +212,7 @@ def _loaded(name: str, size: int | None) -> tuple[Any, int]:
     import timm
 
     logging.getLogger("timm").setLevel(logging.ERROR)
-    source = f"{LOCAL}{_folder(name)}" if name.startswith(LOCAL) else name
+    source = f"{LOCAL_WEIGHTS}{_folder(name)}" if name.startswith(LOCAL_WEIGHTS) else name
     try:
         model: Any = timm.create_model(source, pretrained=True)
         config = model.pretrained_cfg
