@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from vitrail.engine import IN_FLIGHT, available_cores, map_in_order
+from vitrail.engine import IN_FLIGHT, available_cores, map_in_order, share_cores
 
 
 def test_results_come_in_the_order_of_the_items():
@@ -82,3 +82,17 @@ def test_no_thread_stays_behind(recwarn):
 
 def test_cores_are_those_that_this_process_may_use():
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
+
+
+def test_threads_wait_politely_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == "3000"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    share_cores()
+    assert "GOMP_SPINCOUNT" not in os.environ

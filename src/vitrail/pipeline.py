@@ -12,6 +12,7 @@ from typing import Literal
 
 from vitrail.audit import check_acceptances, enforce, run_audit
 from vitrail.datasets import find_layout, scan_folder
+from vitrail.engine import share_cores
 from vitrail.errors import Problem, StudyError, UsageError, VitrailError
 from vitrail.evaluation import evaluation_of, note_test_opening, pick_cases, predictions_of, save_predictions
 from vitrail.explanation import explain_pixels, save_explanations
@@ -65,6 +66,7 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
     """
     from vitrail.reporting import write_report  # needs the extra [train], as training does; audits work without it
 
+    share_cores()
     study = plain_study(study)
     check_places(study)
     find_layout(study.data.path)  # a wrong folder is told at once: what checks the models takes seconds to load
