@@ -232,8 +232,8 @@ class CnnSettings(ModelSettings):
 
     preprocess_defaults = PreprocessSettings(size=96, colour="grey", crop_margins=False, keep_aspect=False, scaling="standardise")
     training_defaults = TrainingSettings(
-        epochs=30,
-        patience=8,  # batch normalisation makes the first validation losses of a small data set jump
+        epochs=24,
+        patience=6,  # batch normalisation makes the first validation losses of a small data set jump
         batch_size=16,
         optimiser="adamw",
         learning_rate=1e-3,
