@@ -304,3 +304,11 @@ def test_the_hash_of_a_file_is_its_sha256(tmp_path):
     content = bytes(range(256)) * 5000
     (tmp_path / "a").write_bytes(content)
     assert file_sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_folders_made_for_a_file_that_failed_are_removed_and_others_stay(tmp_path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ZeroDivisionError), whole_file(tmp_path / "there" / "new" / "newer" / "file.txt"):
+        1 / 0  # noqa: B018
+    assert list(tmp_path.iterdir()) == [tmp_path / "there"]
+    assert list((tmp_path / "there").iterdir()) == []

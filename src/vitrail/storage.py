@@ -31,10 +31,13 @@ Record = TypeVar("Record")
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; on success it becomes ``path`` in one step, on failure nothing is left.
 
+    Folders above it are made where they are missing, and removed again on failure.
+
     Raises:
         OutputError: The folder cannot be created or written, or the disk is full.
     """
     temporary = _beside(path)
+    missing = [folder for folder in path.parents if not folder.exists()]
     with _refusals_in_words(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
@@ -47,6 +50,10 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        if not path.exists():
+            for folder in missing:
+                with contextlib.suppress(OSError):  # somebody else has put something there meanwhile
+                    folder.rmdir()
 
 
 @contextlib.contextmanager

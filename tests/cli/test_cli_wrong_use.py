@@ -88,6 +88,7 @@ def test_folders_that_cannot_be_used(tmp_path, verb, make: Callable[[Path], None
     assert_told(ask(*words), *expected)
     assert contents(tmp_path / "images") == before
     assert not kept(tmp_path / "out")
+    assert make is too_few_for_three_parts or not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("make", [missing, empty, one_class_only])

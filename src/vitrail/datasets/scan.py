@@ -117,9 +117,8 @@ def scan_folder(root: Path, *, cache: Path, progress: Progress = SILENT) -> Mani
     if cached is not None and [item.key for item in items] == [entry.key for entry in cached.index.entries if entry.sha256]:
         index = cached.index
     else:
-        index = _read(items, cached=cached, folder=folder, progress=progress)
-    files = tuple(_image_file(item.found, entry) for item, entry in zip(items, index.entries, strict=True))
-    _check_readable(files, root=root)
+        index = _read(items, cached=cached, folder=folder, root=root, progress=progress)
+    files = _image_files(items, index.entries)
     classes = tuple(sorted({file.label for file in files}))
     return Manifest(
         root=root.absolute(), classes=classes, files=files, thumbnails_path=folder / index.thumbnails, notes=layout.notes
@@ -139,8 +138,8 @@ def _look(found: FoundFile) -> _Item:
     return _Item(found, status.st_size, status.st_mtime_ns, problem)
 
 
-def _read(items: list[_Item], *, cached: _Cached | None, folder: Path, progress: Progress) -> _Index:
-    """Read what has changed, write thumbnails and index, and remove what they replace."""
+def _read(items: list[_Item], *, cached: _Cached | None, folder: Path, root: Path, progress: Progress) -> _Index:
+    """Read what has changed, write thumbnails and index, and remove what they replace; of a useless data set, keep nothing."""
     known = {item.key: cached.rows[item.key] for item in items if item.key in cached.rows} if cached is not None else {}
     changed = [item for item in items if item.key not in known]
     if known:
@@ -160,6 +159,7 @@ def _read(items: list[_Item], *, cached: _Cached | None, folder: Path, progress:
                     entry, thumbnail = next(results)
                 entries.append(entry)
                 stream.write(thumbnail)
+            _check_readable(_image_files(items, entries), root=root)
         index = _Index(_CACHE_VERSION, thumbnails.name, entries)
         content = {"version": index.version, "thumbnails": index.thumbnails, "entries": index.entries}
         write_text(folder / "index.json", json.dumps(content))
@@ -243,6 +243,10 @@ def _open_cache(folder: Path) -> _Cached | None:
         return None
     rows = {entry.key: row for row, entry in enumerate(index.entries) if entry.sha256}
     return _Cached(index, rows, thumbnails)
+
+
+def _image_files(items: list[_Item], entries: list[_Entry]) -> tuple[ImageFile, ...]:
+    return tuple(_image_file(item.found, entry) for item, entry in zip(items, entries, strict=True))
 
 
 def _image_file(found: FoundFile, entry: _Entry) -> ImageFile:
