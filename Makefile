@@ -35,7 +35,8 @@ format: .venv/ready ## put the code into the house's form
 	$(BIN)/ruff format .
 
 bench: .venv/ready ## speed against bare ONNX Runtime (WEIGHTS=folder in timm local-dir format, DATA=folder of images)
-	$(BIN)/python benchmarks/probe.py $(if $(DATA),--data $(DATA)) --weights $(WEIGHTS)
+	@test -n "$(WEIGHTS)" || { echo "make bench WEIGHTS=FOLDER [DATA=FOLDER]: WEIGHTS names a backbone in timm local-dir format"; exit 2; }
+	$(BIN)/python benchmarks/probe.py --weights "$(WEIGHTS)" $(if $(DATA),--data "$(DATA)")
 
 clean: ## remove the environment and what tools left (runs are kept)
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build src/*.egg-info
