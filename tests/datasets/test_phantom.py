@@ -14,11 +14,11 @@ from PIL import Image
 from scipy import ndimage, stats
 
 from vitrail.datasets import FAULT_KINDS, AnswerKey, PhantomSettings, make_phantom, read_answer_key, scan_folder
-from vitrail.datasets.phantom import _draw_patients
-from vitrail.datasets.phantom_faults import MARKED_SHARE, burn_corner_mark, encode_jpeg
-from vitrail.datasets.phantom_fields import smooth_field, spline_matrix
-from vitrail.datasets.phantom_patient import CLASSES, Patient, draw_patient
-from vitrail.datasets.phantom_scanner import add_noise, scan
+from vitrail.datasets.phantom.faults import MARKED_SHARE, burn_corner_mark, encode_jpeg
+from vitrail.datasets.phantom.fields import smooth_field, spline_matrix
+from vitrail.datasets.phantom.make import _draw_patients
+from vitrail.datasets.phantom.patient import CLASSES, Patient, draw_patient
+from vitrail.datasets.phantom.scanner import add_noise, scan
 from vitrail.errors import OutputError, UsageError
 
 SMALL = PhantomSettings(patients_per_class=6, slices_per_patient=2, size=96)

@@ -78,7 +78,7 @@ def test_an_interrupted_cache_leaves_nothing_behind(manifest, tmp_path):
     rows = readable_rows(manifest)
     with pytest.raises(KeyboardInterrupt):
         decode_cache(manifest, rows, RECIPE, cache=tmp_path / "cache", progress=Impatient())
-    assert list((tmp_path / "cache" / "pixels").iterdir()) == []
+    assert not (tmp_path / "cache" / "pixels").exists()
     assert decode_cache(manifest, rows, RECIPE, cache=tmp_path / "cache").any(axis=(1, 2, 3)).all()
 
 

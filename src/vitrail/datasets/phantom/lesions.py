@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from vitrail.datasets.phantom_anatomy import FLUID, Region
-from vitrail.datasets.phantom_fields import Field, inside, paint
-from vitrail.datasets.phantom_patient import BRAIN_EDGE, Lesion
+from vitrail.datasets.phantom.anatomy import FLUID, Region
+from vitrail.datasets.phantom.fields import Field, inside, paint
+from vitrail.datasets.phantom.patient import BRAIN_EDGE, Lesion
 
 
 def cross_section(lesion: Lesion, *, progress: float) -> float:

@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from vitrail.datasets.phantom_faults import (
+from vitrail.datasets.phantom.faults import (
     FAULT_KINDS,
     Bench,
     PhantomImage,
@@ -30,8 +30,8 @@ from vitrail.datasets.phantom_faults import (
     image_path,
     plant_faults,
 )
-from vitrail.datasets.phantom_patient import CLASSES, Patient, draw_patient
-from vitrail.datasets.phantom_scanner import scan
+from vitrail.datasets.phantom.patient import CLASSES, Patient, draw_patient
+from vitrail.datasets.phantom.scanner import scan
 from vitrail.engine import map_in_order
 from vitrail.errors import OutputError, UsageError
 from vitrail.progress import SILENT, Progress

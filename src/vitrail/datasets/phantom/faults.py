@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from vitrail.datasets.phantom_patient import CLASSES
+from vitrail.datasets.phantom.patient import CLASSES
 from vitrail.errors import UsageError
 from vitrail.records import ByteArray
 

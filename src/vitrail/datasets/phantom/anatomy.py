@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from vitrail.datasets.phantom_fields import Field, capsule, ellipse, inside, paint, smooth_field
-from vitrail.datasets.phantom_patient import BRAIN_EDGE, SELLA_ALONG, Patient
+from vitrail.datasets.phantom.fields import Field, capsule, ellipse, inside, paint, smooth_field
+from vitrail.datasets.phantom.patient import BRAIN_EDGE, SELLA_ALONG, Patient
 
 AIR, BONE, FLUID, MARROW, GREY, WHITE, FAT = 0.01, 0.05, 0.14, 0.36, 0.41, 0.64, 0.95
 """Signals of the tissues at usual contrast."""

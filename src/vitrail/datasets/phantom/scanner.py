@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vitrail.datasets import phantom_anatomy as anatomy
-from vitrail.datasets import phantom_lesions as lesions
-from vitrail.datasets.phantom_fields import Field, smooth_field
-from vitrail.datasets.phantom_patient import Lesion, Patient
+from vitrail.datasets.phantom import anatomy, lesions
+from vitrail.datasets.phantom.fields import Field, smooth_field
+from vitrail.datasets.phantom.patient import Lesion, Patient
 from vitrail.records import ByteArray
 
 
