@@ -38,3 +38,10 @@ def test_a_missed_fault_and_a_false_alarm_are_told(tmp_path):
         ("truncated_file", 1, 0),
         ("DUP201", 0, 1),
     ]
+
+
+def test_a_kind_that_no_check_looks_for_is_not_assessed(tmp_path):
+    report, key = audited(tmp_path, PhantomSettings(patients_per_class=8, size=72, faults={"swapped_label": 1}))
+    verdicts = {verdict.kind: verdict for verdict in compare(report, key)}
+    assert "swapped_label" not in FOUND_BY
+    assert (verdicts["swapped_label"].planted, verdicts["swapped_label"].found) == (1, None)

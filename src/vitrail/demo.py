@@ -30,13 +30,13 @@ class Verdict:
         kind: The kind, or the code of a finding that no planted fault explains.
         code: The check that must find it; empty when no check looks for it yet.
         planted: Number of planted faults of the kind.
-        found: How many of them stand in the finding's evidence.
+        found: How many of them stand in the finding's evidence; ``None`` when no check looks for the kind yet.
     """
 
     kind: str
     code: str
     planted: int
-    found: int
+    found: int | None
 
 
 def run_demo(output: Path, *, seed: int = 0, fresh: bool = False, progress: Progress = SILENT) -> tuple[RunResult, AnswerKey]:
@@ -72,7 +72,7 @@ def compare(report: AuditReport, key: AnswerKey) -> tuple[Verdict, ...]:
     verdicts = []
     for kind in dict.fromkeys(fault.kind for fault in key.faults):
         planted, code = key.of_kind(kind), FOUND_BY.get(kind, "")
-        found = sum(set(fault.paths) <= evidence.get(code, set()) for fault in planted)
+        found = sum(set(fault.paths) <= evidence.get(code, set()) for fault in planted) if code else None
         verdicts.append(Verdict(kind, code, len(planted), found))
     copies = ("exact_copy", "exact_copy_across_split", "conflicting_copy")
     explained_by = {code: {kind for kind, own in FOUND_BY.items() if own == code} for code in evidence}
