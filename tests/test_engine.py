@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 import time
+import warnings
 
 import pytest
 
@@ -78,6 +79,66 @@ def test_no_thread_stays_behind(recwarn):
     results.close()
     assert threading.active_count() == before
     assert not recwarn.list
+
+
+# ---------------------------------------------------------------------------------------------------- processes
+
+
+def square_elsewhere(item: tuple[int, int]) -> tuple[int, bool]:
+    """Square a number; say whether that was done outside the process whose number comes with it. Slower for some."""
+    parent, number = item
+    time.sleep(0.01 * (number % 7 == 0))
+    return number**2, os.getpid() != parent
+
+
+def die_at_five(item: tuple[int, int]) -> int:
+    """Square a number; at five, end the process at once, as a crashing decoder does, unless it is the one that comes with it."""
+    parent, number = item
+    if number == 5 and os.getpid() != parent:
+        os._exit(1)
+    return number**2
+
+
+def warn(number: int) -> int:
+    warnings.warn("odd file", stacklevel=1)
+    return number
+
+
+def refuse(number: int) -> int:
+    raise KeyError(number)
+
+
+def test_processes_keep_the_order_and_are_others():
+    items = [(os.getpid(), number) for number in range(60)]
+    assert list(map_in_order(square_elsewhere, items, workers=2, processes=True)) == [(number**2, True) for number in range(60)]
+    assert list(map_in_order(square_elsewhere, items[:3], workers=1, processes=True)) == [(0, False), (1, False), (4, False)]
+
+
+def test_a_slow_taker_of_processes_reads_no_further_than_needed():
+    read: list[int] = []
+    results = map_in_order(abs, (read.append(number) or number for number in range(1000)), workers=2, processes=True)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    assert len(read) <= 2 + 2 * IN_FLIGHT
+    results.close()
+    assert list(map_in_order(abs, [-1, -2], workers=2, processes=True)) == [1, 2]  # the next job has its processes
+
+
+def test_a_failure_in_a_process_reaches_the_caller(recwarn):
+    with pytest.raises(KeyError):
+        list(map_in_order(refuse, range(100), workers=2, processes=True))
+    assert list(map_in_order(warn, range(5), workers=2, processes=True)) == list(range(5))
+    assert not recwarn.list
+
+
+def test_what_kills_its_process_still_gives_a_result():
+    items = [(os.getpid(), number) for number in range(2 * IN_FLIGHT)]
+    for _ in range(2):
+        assert list(map_in_order(die_at_five, items, workers=2, processes=True)) == [number**2 for _, number in items]
+
+
+def test_work_goes_on_after_a_process_was_killed():
+    items = [(os.getpid(), number) for number in range(200)]
+    assert list(map_in_order(die_at_five, items, workers=2, processes=True)) == [number**2 for _, number in items]
 
 
 def test_cores_are_those_that_this_process_may_use():

@@ -74,6 +74,19 @@ def test_the_check_refuses_a_shipped_leak_without_its_note():
         check_split(moved(split, len(manifest) - 1, "test", ""), manifest, replace(audit, leaked=frozenset()))
 
 
+def test_the_check_accepts_doubtful_crossings_only_where_the_audit_knows_them():
+    items = [*shipped(), Item("cyst", 900, "test", doubtful=True), Item("cyst", 900, "train", doubtful=True)]
+    manifest, audit = data_set(items)
+    split = make_split(manifest, audit, settings=SplitSettings(), seed=0)
+    row = len(manifest) - 2
+    with pytest.raises(SplitError, match="must be 'doubtful'"):
+        check_split(moved(split, row, "test", ""), manifest, audit)
+    with pytest.raises(SplitError, match="must be ''"):
+        check_split(split, manifest, replace(audit, doubtful=frozenset()))
+    with pytest.raises(SplitError, match="slices of one volume or images of one patient"):
+        check_split(moved(split, row, "test", ""), manifest, replace(audit, doubtful=frozenset()))
+
+
 def test_the_check_refuses_a_test_image_called_leaked_to_get_rid_of_it():
     manifest, audit = data_set(shipped())
     split = make_split(manifest, audit, settings=SplitSettings(), seed=0)
@@ -144,7 +157,7 @@ def test_a_file_about_another_state_of_the_data_set_is_refused(tmp_path, drawn):
     fewer = replace(manifest, files=manifest.files[1:])
     changed = replace(manifest, files=(replace(first, sha256="f" * 64), *manifest.files[1:]))
     more = replace(manifest, files=(*manifest.files, replace(first, path="z.png")))
-    for other, words in ((fewer, "no longer in the data set"), (changed, "other bytes"), (more, "not in it, first z.png")):
+    for other, words in ((fewer, "in it and not"), (changed, "other bytes"), (more, "not in it, first z.png")):
         with pytest.raises(SplitError, match=words):
             load_split(path, other, audit)
 
@@ -159,7 +172,8 @@ def test_an_edited_file_that_lets_a_group_cross_is_refused(tmp_path, drawn):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "path,part\na.png,train\n", "path,sha256,label,group,part,note\na.png,train\n", "\xff\xfe"]
+    "content",
+    ["", "path\na.png\n", "path,part,part\na.png,train,test\n", "path,sha256,label,group,part,note\na.png,train\n", "\xff\xfe"],
 )
 def test_a_file_that_is_no_split_is_refused(tmp_path, drawn, content):
     _, manifest, audit = drawn

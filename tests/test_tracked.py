@@ -55,7 +55,7 @@ def result(tmp_path):
     return RunResult(
         name="brain",
         folder=tmp_path / "run-1",
-        manifest=Manifest(tmp_path, ("glioma", "no_tumor"), files, tmp_path / "thumbnails.npy"),
+        manifest=Manifest(tmp_path, ("glioma", "no_tumor"), files, tmp_path / "thumbnails.npy", tmp_path / "facts.npy"),
         audit=AuditReport(3, 3, (finding,), (), (0, 1, 2), frozenset(), frozenset()),
         split=Split(("train",) * 3, ("",) * 3, (0, 1, 2), seed=7, origin="the folder's own test part"),
         models=(

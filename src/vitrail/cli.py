@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -68,7 +69,10 @@ app = typer.Typer(
 )
 
 StudyArgument = Annotated[
-    Path, typer.Argument(metavar="FOLDER|STUDY.YAML|RUN", help="A folder of images, a study file, or the folder of a run.")
+    Path,
+    typer.Argument(
+        metavar="FOLDER|STUDY.YAML|RUN", help="Images (folder, table, archive), a study file, or the folder of a run."
+    ),
 ]
 ModelsOption = Annotated[str | None, typer.Option("--models", help="Families to train, with commas: forest,probe,cnn.")]
 BackboneOption = Annotated[str | None, typer.Option("--backbone", help="Backbone of the probe: a timm name or local-dir:FOLDER.")]
@@ -130,17 +134,47 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a commented study.yaml for a folder of images."""
-    from vitrail.datasets import find_layout
     from vitrail.errors import UsageError
+    from vitrail.pipeline import find_images
     from vitrail.storage import write_text
     from vitrail.study import Study, commented_yaml
 
-    find_layout(folder)
     if file.exists() and not force:
         raise UsageError(f"{file}: exists already. Choose another --file, or --force to replace it.")
     study = Study.from_mapping({"data": {"path": folder.absolute()}}, str(folder))
+    find_images(study)
     write_text(file, commented_yaml(study))
     typer.echo(f"{file} written. Next: edit it, then `vitrail run {file}`.")
+
+
+@app.command(epilog="Example: vitrail fetch chest-xray   |   vitrail fetch kaggle:owner/set --to data")
+def fetch(
+    name: Annotated[str, typer.Argument(help="kaggle:owner/set, an address on kaggle.com, or a short name (see --list).")] = "",
+    to: Annotated[Path, typer.Option("--to", help="Folder for data sets.")] = Path("data"),
+    again: Annotated[bool, typer.Option("--again", help="Fetch anew what is there already.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="List the short names and stop.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Download a public data set, whole or not at all, with a note of where it came from."""
+    from vitrail.datasets import FRIENDLY_NAMES
+    from vitrail.datasets import fetch as fetch_data
+    from vitrail.errors import UsageError
+
+    if listing:
+        if as_json:
+            _print_json(FRIENDLY_NAMES)
+        else:
+            for short, address in FRIENDLY_NAMES.items():
+                typer.echo(f"{short:20} {address}")
+        return
+    if not name:
+        raise UsageError("Name a data set: vitrail fetch kaggle:owner/set. Short names: vitrail fetch --list.")
+    folder = fetch_data(name, to, progress=_progress(quiet), again=again)
+    if as_json:
+        _print_json({"folder": str(folder)})
+    else:
+        typer.echo(f"{folder} is there. Next: vitrail audit {folder}")
 
 
 @app.command(epilog="Example: vitrail run brain-mri --models forest,cnn   |   vitrail run study.yaml --strict --json")
@@ -197,25 +231,43 @@ def evaluate(
     _run(study, "evaluate", fresh=fresh, as_json=as_json, quiet=quiet)
 
 
-@app.command(epilog="Example: vitrail audit brain-mri --strict")
+@app.command(epilog="Example: vitrail audit brain-mri --strict   |   vitrail audit --explain LEAK301")
 def audit(
-    path: StudyArgument,
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FOLDER|STUDY.YAML|RUN", help="Images (folder, table, archive), a study file, or the folder of a run."
+        ),
+    ] = None,
     output: OutputOption = None,
+    changes: SetOption = None,
     strict: StrictOption = False,
+    code: Annotated[
+        str | None, typer.Option("--explain", metavar="CODE", help="Say what a check means (all: list the checks), and stop.")
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Say what is wrong with a folder of images before anyone trains on it."""
-    from vitrail.audit import enforce, summary
+    from vitrail.audit import enforce, explain_check, summary
+    from vitrail.errors import UsageError
+
+    if code is not None:
+        typer.echo(explain_check(code, width=min(100, shutil.get_terminal_size().columns)))
+        return
+    if path is None:
+        raise UsageError("Give a folder of images or a study to audit, or a check to explain: vitrail audit --explain CODE.")
     from vitrail.output import print_audit
     from vitrail.pipeline import audit as audit_study
+    from vitrail.pipeline import keep_audit
 
-    study = _study(path, None, None, None, output, None, strict=False)
+    study = _study(path, None, None, None, output, changes, strict=False)
     manifest, found = audit_study(study, progress=_progress(quiet))
+    saved = keep_audit(study, manifest, found)
     if as_json:
         _print_json(summary(found))
     else:
-        print_audit(manifest, found)
+        print_audit(manifest, found, saved)
     if strict or study.audit.strict:
         enforce(found)
 

@@ -1,11 +1,13 @@
-"""Where work runs. This is the seam: threads in this process today; another executor (processes, a cluster) fits in here."""
+"""Where work runs. This is the seam: threads or processes of this machine today; another executor (a cluster) fits in here."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -35,28 +37,69 @@ def share_cores() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
-def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int = 0) -> Iterator[Result]:
-    """Apply ``function`` to every item in parallel threads and yield the results in the items' order.
+def map_in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int = 0, processes: bool = False
+) -> Iterator[Result]:
+    """Apply ``function`` to every item in parallel and yield the results in the items' order.
 
-    Threads suffice where the work is decoding, compression or hashing: Pillow, zlib and hashlib release the interpreter
-    lock. Only a bounded number of items is in flight, also when results are taken slowly, so memory does not grow with their
-    number (joblib's generator bounds what it starts, not what waits to be taken).
+    Only a bounded number of items is in flight, also when results are taken slowly, so memory does not grow with their number.
 
     Args:
         function: Must not raise for bad input: one broken item would end the whole job.
         items: What to work on; read in the caller's thread, as far ahead as items are in flight.
-        workers: Number of threads; 0 means all available cores.
+        workers: Number of workers; 0 means all available cores.
+        processes: Work in processes of their own instead of threads: for work that is mostly Python and small arrays, which
+            threads of one process do one after the other. ``function`` and items are pickled; starting takes about a second.
     """
     workers = workers or available_cores()
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) == IN_FLIGHT * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:  # the caller has enough, or something failed: what has not begun need not begin
-            for future in waiting:
-                future.cancel()
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    pool = _process_pool(workers) if processes and workers > 1 else ThreadPoolExecutor(workers)
+    try:
+        for item in items:
+            try:
+                future = pool.submit(function, item)
+            except BrokenExecutor:  # a worker was killed: its pool takes no more work, a new one does
+                pool = _process_pool(workers)
+                future = pool.submit(function, item)
+            waiting.append((item, future))
+            if len(waiting) == IN_FLIGHT * workers:
+                yield _result(function, *waiting.popleft())
+        while waiting:
+            yield _result(function, *waiting.popleft())
+    finally:  # the caller has enough, or something failed: what has not begun need not begin
+        for _, future in waiting:
+            future.cancel()
+        if isinstance(pool, ThreadPoolExecutor):
+            pool.shutdown()
+
+
+def _result(function: Callable[[Item], Result], item: Item, future: Future[Result]) -> Result:
+    """Return the result; where the worker was killed, work here."""
+    try:
+        return future.result()
+    except BrokenExecutor:
+        return function(item)
+
+
+def _process_pool(workers: int) -> Executor:
+    """Return processes that are kept for some seconds for the next job; unlike multiprocessing's, they never import the script
+    that the user runs, so that a script needs no guard against running itself again."""
+    from loky import get_reusable_executor
+
+    return get_reusable_executor(max_workers=workers, timeout=20, initializer=_be_quiet)  # type: ignore[no-any-return]
+
+
+def _be_quiet() -> None:
+    """Remarks of libraries on odd files are no concern of the person who waits."""
+    warnings.simplefilter("ignore")
+
+
+def one_thread_per_product() -> AbstractContextManager[object]:
+    """Keep the numerical libraries from splitting single matrix products over threads, while the context lasts.
+
+    Where :func:`map_in_order` already uses every core, threads inside each product only wait for one another: on two busy cores,
+    batches of small products took ten times as long.
+    """
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(limits=1)  # type: ignore[no-any-return]

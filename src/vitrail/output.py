@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
@@ -13,13 +15,17 @@ from rich.table import Table
 from vitrail.audit import summary
 from vitrail.evaluation import leaderboard_row
 from vitrail.models import ImagePrediction
-from vitrail.records import AuditReport, Estimate, Manifest, RunResult
+from vitrail.records import AuditReport, Estimate, Finding, Manifest, RunResult
 from vitrail.storage import record_to_plain
 
 if TYPE_CHECKING:  # the demonstration needs the training install, predictions do not
+    from vitrail.audit_folder import AuditPaths
     from vitrail.demo import Verdict
 
 COLOURS = {"error": "bold red", "warning": "yellow", "info": "cyan"}
+WIDE = 72
+"""Columns from which on findings are printed as a table."""
+MOST_CLASSES = 30
 
 
 class _Console(Console):
@@ -95,23 +101,76 @@ def print_run(result: RunResult) -> None:
     console.print(place, soft_wrap=True, markup=False)
 
 
-def print_audit(manifest: Manifest, report: AuditReport) -> None:
-    """Print what is in the folder and what is wrong with it."""
+def print_audit(manifest: Manifest, report: AuditReport, saved: AuditPaths | None = None) -> None:
+    """Print what is in the folder, what is wrong with it, and where to read on.
+
+    Args:
+        manifest: The data set.
+        report: What is wrong with it.
+        saved: Where the audit stands on disk; ``None``: it is not written.
+    """
     console = _Console()
-    classes = ", ".join(f"{name} {sum(file.label == name for file in manifest.files)}" for name in manifest.classes)
-    console.print(f"[bold]{escape(str(manifest.root))}[/]: {report.images} images ({escape(classes)})", soft_wrap=True)
-    if not report.findings:
-        console.print("[green]No findings.[/]")
-        return
-    for finding in report.findings:
-        accepted = f" [dim]accepted: {escape(finding.accepted)}[/]" if finding.accepted else ""
+    counts = Counter(file.label for file in manifest.files)
+    classes = ", ".join(f"{name} {counts[name]}" for name in manifest.classes[:MOST_CLASSES])
+    classes += f" and {len(manifest.classes) - MOST_CLASSES} more" if len(manifest.classes) > MOST_CLASSES else ""
+    left_out = sum(file.status == "excluded" for file in manifest.files)
+    told = f", {left_out} of them left out by the list of fixes" if left_out else ""
+    console.print(f"[bold]{escape(str(manifest.root))}[/]: {report.images} images ({escape(classes)}){told}", soft_wrap=True)
+    if report.findings:
         console.print()
-        console.print(
-            f"[{COLOURS[finding.severity]}]{finding.severity:<8}[/] [bold]{finding.code}[/] {escape(finding.title)}{accepted}"
-        )
-        for name, text in (("", finding.message), ("vitrail: ", finding.consequence), ("you: ", finding.fix)):
-            console.print(Padding(f"[dim]{name}[/]{escape(text)}", (0, 0, 0, 9)))
+        console.print(_table_of_findings(report) if console.width >= WIDE else _list_of_findings(report))
+    else:
+        console.print("[green]No findings.[/]")
+    if saved is not None:
+        _print_places(console, saved)
+    if report.findings:
+        console.print(f"What a code means, and what to do: vitrail audit --explain {report.findings[0].code}")
     console.print()
+
+
+def _table_of_findings(report: AuditReport) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("severity", no_wrap=True)
+    table.add_column("code", no_wrap=True)
+    table.add_column("count", justify="right", no_wrap=True)
+    table.add_column("finding", overflow="fold", ratio=1)
+    for finding in report.findings:
+        severity, message = _in_colours(finding)
+        table.add_row(severity, f"[bold]{finding.code}[/]", f"{finding.count:,}", message)
+    return table
+
+
+def _list_of_findings(report: AuditReport) -> Group:
+    """Return the findings one below the other, for a terminal too narrow for a table."""
+    pieces: list[Padding | str] = []
+    for finding in report.findings:
+        severity, message = _in_colours(finding)
+        pieces += [f"{severity} [bold]{finding.code}[/] ({finding.count:,})", Padding(message, (0, 0, 0, 2))]
+    return Group(*pieces)
+
+
+def _in_colours(finding: Finding) -> tuple[str, str]:
+    """Return the severity and the message of a finding with their markup; accepted ones stand back."""
+    word = "note" if finding.severity == "info" else finding.severity
+    if finding.accepted:
+        return f"[dim]{word}[/]", f"[dim]{escape(finding.message)}[/]\n[dim]accepted: {escape(finding.accepted)}[/]"
+    return f"[{COLOURS[finding.severity]}]{word}[/]", escape(finding.message)
+
+
+def _print_places(console: Console, saved: AuditPaths) -> None:
+    """Print where the audit stands on disk, a line each that a terminal does not break."""
+    lines = [("Page", str(saved.page)), ("JSON", str(saved.summary))]
+    if saved.kept is not None:
+        lines.append(("Fixes", f"{saved.kept} is in use or was changed by hand, and stays as it is"))
+    if saved.fixes is not None:
+        numbers = Counter(str(fix.action) for fix in saved.proposed)
+        said = ", ".join(
+            f"{numbers[action]:,} to {verb}" for action, verb in (("exclude", "exclude"), ("review", "review")) if numbers[action]
+        )
+        lines.append(("New" if saved.kept is not None else "Fixes", f"{saved.fixes} ({said or 'nothing proposed'})"))
+    console.print()
+    for name, text in lines:
+        console.print(f"{name:<6} {text}", soft_wrap=True, markup=False)
 
 
 def print_demo(verdicts: Sequence[Verdict]) -> None:

@@ -10,7 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
-from vitrail.audit import check_acceptances, enforce, run_audit
+from vitrail.audit import ask, check_acceptances, enforce, judge
+from vitrail.audit.fixes import apply_fixes, read_fixes
+from vitrail.audit_folder import AuditPaths, audit_folder, save_audit
 from vitrail.datasets import find_layout, scan_folder
 from vitrail.engine import share_cores
 from vitrail.errors import Problem, StudyError, UsageError, VitrailError
@@ -29,9 +31,10 @@ from vitrail.run_folder import (
     provenance_of,
     run_folder_of,
     shown_study,
+    source_fingerprint,
 )
 from vitrail.split import load_split, make_split, save_split
-from vitrail.storage import locked, read_record, sweep, write_record, write_text
+from vitrail.storage import fingerprint, locked, read_record, sweep, write_record, write_text
 from vitrail.study import ModelSettings, Study
 from vitrail.tracked import describe_run
 from vitrail.tracking import TrackingError, track_study
@@ -47,8 +50,42 @@ def audit(study: Study, *, progress: Progress = SILENT) -> tuple[Manifest, Audit
         UsageError: The folder or the study cannot be used.
     """
     check_places(study)
-    manifest = scan_folder(study.data.path, cache=cache_of(study), progress=progress)
-    return manifest, run_audit(manifest, settings=study.audit, uses_shipped_parts=study.split.use_shipped_test)
+    cache = cache_of(study)
+    manifest = scan_folder(study.data.path, cache=cache, settings=study.data, progress=progress)
+    if study.data.fixes is not None:
+        manifest = apply_fixes(manifest, read_fixes(study.data.fixes), source=str(study.data.fixes))
+    check_acceptances(study.audit)
+    shipped, patient = study.split.use_shipped_test, study.data.patient
+    # A data set that has not changed is not audited twice; what the study accepts is judged each time.
+    files = [(file.path, file.label, file.part, file.sha256, file.status, file.problem, file.patient) for file in manifest.files]
+    kept = cache / "audits" / f"{fingerprint(files, manifest.notes, shipped, patient, source_fingerprint())}.json"
+    try:
+        report = read_record(kept, AuditReport)
+    except (OSError, ValueError):
+        report = ask(manifest, uses_shipped_parts=shipped, patient=patient, progress=progress)
+        write_record(kept, report)
+    return manifest, judge(report, study.audit)
+
+
+def find_images(study: Study) -> None:
+    """Find out whether there are classes of images where the study says, without opening one.
+
+    Raises:
+        DataError: There are none.
+    """
+    find_layout(study.data.path, cache=cache_of(study), settings=study.data)
+
+
+def keep_audit(study: Study, manifest: Manifest, report: AuditReport) -> AuditPaths:
+    """Write an audit into the study's output folder: its page, its JSON and its list of fixes."""
+    return save_audit(
+        audit_folder(study.output, study.name),
+        manifest,
+        report,
+        name=study.name,
+        accepted=study.audit.accept,
+        applied=study.data.fixes,
+    )
 
 
 def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: Progress = SILENT) -> RunResult:
@@ -69,7 +106,7 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
     share_cores()
     study = plain_study(study)
     check_places(study)
-    find_layout(study.data.path)  # a wrong folder is told at once: what checks the models takes seconds to load
+    find_images(study)  # a wrong folder is told at once: what checks the models takes seconds to load
     _check_settings(study)
     manifest, audit_report = audit(study, progress=progress)
     if study.audit.strict:
@@ -126,6 +163,8 @@ def _open(folder: RunFolder, study: Study, manifest: Manifest, report: AuditRepo
     known = folder.split.exists()
     if known:
         split = load_split(folder.split, manifest, report)
+    elif study.split.file is not None:
+        split = load_split(study.split.file, manifest, report)
     else:
         split = make_split(manifest, report, settings=study.split, seed=study.seed)
     write_text(folder.study, shown_study(study).to_yaml())

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.row_file import RowFile
 from vitrail.storage import fingerprint
 
 FloatArray = npt.NDArray[np.float32]
@@ -24,7 +25,7 @@ IntArray = npt.NDArray[np.int64]
 
 Part = Literal["train", "validation", "test", "excluded"]
 Severity = Literal["error", "warning", "info"]
-FileStatus = Literal["readable", "empty", "not_an_image", "unreadable"]
+FileStatus = Literal["readable", "empty", "not_an_image", "unreadable", "excluded"]
 
 
 # ---------------------------------------------------------------------------------------------------- images in
@@ -32,21 +33,29 @@ FileStatus = Literal["readable", "empty", "not_an_image", "unreadable"]
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """One file of the data set, as the one pass over its bytes found it.
+    """One image of the data set, as the one pass over its bytes found it: a file, or one slice or frame of a file.
 
     Attributes:
-        path: Relative to the manifest's root, with forward slashes.
-        label: Class name: the name of the folder it stands in.
+        path: Relative to the manifest's root, with forward slashes; a slice or frame of a file ends with ``#`` and its number,
+            counted from 0.
+        label: Class name: the name of the folder it stands in, or what the data set's table says.
         part: The data set's own part (``train``, ``validation`` or ``test``); ``None`` where the folder has no such parts.
         size_bytes: Length of the file.
         sha256: Hash of the file's bytes, hexadecimal.
-        status: ``readable``, or why it is not.
+        status: ``readable``, or why it is not; ``excluded``: a list of fixes says that it shall not be used.
         problem: The reason in words when not readable, else empty.
-        format: What the bytes are (``JPEG``, ``PNG``, ``BMP``, ``TIFF``), whatever the name says; empty when unknown.
-        mode: Pillow's pixel mode of the stored image (``L``, ``RGB``, ``I;16``, ``CMYK``...); empty when unknown.
+        format: What the bytes are (``JPEG``, ``PNG``, ``DICOM``...), whatever the name says; empty when unknown.
+        mode: How the pixels are stored: Pillow's mode (``L``, ``RGB``, ``I;16``, ``CMYK``...) or, for DICOM, the photometric
+            interpretation (``MONOCHROME1``...); empty when unknown.
         width: Width in pixels, upright (EXIF orientation applied); 0 when unknown.
         height: Height in pixels, upright; 0 when unknown.
         turned: Whether the stored image lies on its side or is mirrored, and its EXIF orientation says how to turn it.
+        patient: Whom it shows, as the data set itself says it: the table's column, or a pseudonym of the DICOM patient
+            identifier; empty when it does not say.
+        volume: The volume, series or clip that it is a slice or frame of; empty when it stands alone.
+        encoding: How it was compressed, for example ``quality 75, 4:2:0``; empty when unknown.
+        source: What made it, as its header says: scanner, station, protocol, software; empty when unknown.
+        private: Names (never values) of the header's fields that point to a person, for example ``PatientName``.
     """
 
     path: str
@@ -61,6 +70,11 @@ class ImageFile:
     width: int = 0
     height: int = 0
     turned: bool = False
+    patient: str = ""
+    volume: str = ""
+    encoding: str = ""
+    source: str = ""
+    private: tuple[str, ...] = ()
 
     @property
     def readable(self) -> bool:
@@ -76,8 +90,10 @@ class Manifest:
         root: The folder.
         classes: Class names, sorted.
         files: One entry per file.
-        thumbnails_path: ``.npy`` memory map, uint8 of shape (files, 128, 128): grey, stretched to a square; zeros
+        thumbnails_path: ``.npy`` file, uint8 of shape (files, 128, 128): grey, stretched to a square; zeros
             where unreadable.
+        facts_path: ``.npy`` array of shape (files,) with one named float32 field per measurement of
+            :mod:`vitrail.datasets.facts`; not-a-number where unknown.
         notes: What was passed over and why, one line each.
     """
 
@@ -85,6 +101,7 @@ class Manifest:
     classes: tuple[str, ...]
     files: tuple[ImageFile, ...]
     thumbnails_path: Path
+    facts_path: Path
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -102,14 +119,19 @@ class Manifest:
         return np.array([index[file.label] for file in self.files], dtype=np.int64)
 
     @cached_property
-    def thumbnails(self) -> ByteArray:
-        """The thumbnails, memory-mapped read-only."""
-        return np.load(self.thumbnails_path, mmap_mode="r")  # type: ignore[no-any-return]
+    def thumbnails(self) -> RowFile:
+        """The thumbnails; ``thumbnails[rows]`` reads some of them, uint8 of shape (rows, 128, 128)."""
+        return RowFile(self.thumbnails_path)
+
+    @cached_property
+    def facts(self) -> npt.NDArray[np.void]:
+        """Measurements by name: ``facts["sharpness"]`` is float32 of shape (files,)."""
+        return np.load(self.facts_path)  # type: ignore[no-any-return]
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change with any path, label, part or byte of the data set."""
-        return fingerprint([(file.path, file.label, file.part, file.sha256) for file in self.files])
+        """16 hexadecimal digits that change with any path, label, part or byte of the data set, and with what is left out."""
+        return fingerprint([(file.path, file.label, file.part, file.sha256, file.status == "excluded") for file in self.files])
 
 
 # ---------------------------------------------------------------------------------------------------- audit
@@ -176,10 +198,13 @@ class AuditReport:
         readable: Number of images that can be decoded.
         findings: Most severe first, then by code.
         silent: The checks that found nothing.
-        groups: Group number per file: copies of one image share it. Groups never cross training, validation and a test part
-            that vitrail makes; intervals resample them.
+        groups: Group number per file: copies (exact, near, mirrored), slices of one volume and images of one patient share it.
+            Groups never cross training, validation and a test part that vitrail makes; intervals resample them.
         quarantined: Paths of copies that carry different labels: used neither for training nor for the clean score.
-        leaked: Paths of test images that also stand in the training or validation part the data set ships.
+        leaked: Paths of shipped test images of which a copy, another slice or the patient also stands in the training or
+            validation part the data set ships.
+        doubtful: Paths of shipped test images that may leak: their file names share a patient number with images outside the
+            test part, and nobody has confirmed that the number names the patient.
     """
 
     images: int
@@ -189,6 +214,7 @@ class AuditReport:
     groups: tuple[int, ...]
     quarantined: frozenset[str]
     leaked: frozenset[str]
+    doubtful: frozenset[str] = frozenset()
 
     def unaccepted_errors(self) -> tuple[Finding, ...]:
         """Error-level findings that the study does not accept."""
@@ -204,8 +230,8 @@ class Split:
 
     Attributes:
         parts: Part of every file.
-        notes: Why a file is excluded (``unreadable``, ``quarantined``); for an image of the shipped test part, why it does not
-            count for the clean score (``leaked``, ``quarantined``); else empty.
+        notes: Why a file is excluded (``unreadable``, ``quarantined``, ``left out``); for an image of the shipped test part, why
+            it does not count for the clean score (``leaked``, ``quarantined``), or that it may leak (``doubtful``); else empty.
         groups: Group number of every file (see :class:`AuditReport`).
         seed: The seed that drew it.
         origin: Where the parts come from, in words, for the report.
@@ -221,6 +247,10 @@ class Split:
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change when any file changes its part, its note or its group."""
         return fingerprint(self.parts, self.notes, self.groups)
+
+    def clean(self, row: int) -> bool:
+        """Whether a file counts for the clean score, if it is in the test part: not surely leaked, not of conflicting labels."""
+        return self.notes[row] in ("", "doubtful")
 
     def rows(self, part: Part) -> IntArray:
         """Return the positions in the manifest of the files of one part."""
@@ -372,7 +402,8 @@ class Predictions:
         truth: True class index, shape (n,).
         probabilities: Scores that sum to 1 per row, float64, shape (n, classes).
         groups: Group number per image, shape (n,); intervals resample groups.
-        clean: Whether the image counts for the clean score (no copy in training, no conflicting label), shape (n,).
+        clean: Whether the image counts for the clean score (nothing of it stands in training for sure, no conflicting
+            label), shape (n,).
     """
 
     model: str

@@ -234,8 +234,10 @@ def check_places(study: Study) -> None:
 
 def plain_study(study: Study) -> Study:
     """Return the study with absolute places, as it is kept in the run's folder."""
-    data = study.data.model_copy(update={"path": study.data.path.resolve()})
-    return study.model_copy(update={"data": data, "output": study.output.resolve()})
+    places = {name: place.resolve() for name in ("path", "table", "fixes") if (place := getattr(study.data, name)) is not None}
+    data = study.data.model_copy(update=places)
+    split = study.split.model_copy(update={"file": study.split.file.resolve()} if study.split.file else {})
+    return study.model_copy(update={"data": data, "split": split, "output": study.output.resolve()})
 
 
 def shown_study(study: Study) -> Study:

@@ -64,12 +64,33 @@ Name = Annotated[str, AfterValidator(_safe_name), WithJsonSchema({"type": "strin
 # ---------------------------------------------------------------------------------------------------- one model per room
 
 
+class ColumnSettings(Settings):
+    """Columns of a table of images. null: recognised by the usual names."""
+
+    path: str | None = Field(default=None, description="Column with the file of the image; null: recognised by its name.")
+    label: str | None = Field(default=None, description="Column with the class; null: recognised by its name.")
+    part: str | None = Field(default=None, description="Column with train, validation or test; null: recognised by its name.")
+    patient: str | None = Field(default=None, description="Column with the patient; null: recognised by its name.")
+
+
 class DataSettings(Settings):
     """Images in."""
 
     path: Place = Field(
-        description="Folder of the images: one folder per class, with or without split folders (train/val/test) above."
+        description="Images: a folder with one folder per class, with or without split folders (train/val/test) above; "
+        "or a table (CSV, Parquet), a zip or tar file, a MedMNIST file (npz)."
     )
+    table: Place | None = Field(default=None, description="Table with a line per image: file, class, part, patient.")
+    columns: ColumnSettings = Field(default=ColumnSettings(), description="Columns of the table.")
+    patient: str | None = Field(
+        default=None,
+        description="Which images show the same patient: a regular expression with one group, searched in the path, for "
+        "example 'person(\\d+)'; off: every image stands for itself; null: numbers that file names call a patient's.",
+    )
+    slices: int = Field(
+        default=1, ge=1, le=1000, description="Slices or frames taken from each volume or clip, spread over its middle."
+    )
+    fixes: Place | None = Field(default=None, description="List of fixes (CSV) to apply: images to leave out, labels to change.")
 
 
 class Acceptance(Settings):
@@ -106,6 +127,9 @@ class SplitSettings(Settings):
         gt=0,
         lt=0.5,
         description="Share of all images held out for the test; used when the folder has no test part.",
+    )
+    file: Place | None = Field(
+        default=None, description="Table (CSV) with the columns path and part to use instead of drawing; null: draw."
     )
     use_shipped_test: bool = Field(
         default=True,

@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from audit_data import data_set, entry, plain
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 from vitrail.audit import AuditContext, NotApplicable
-from vitrail.audit.balance import ClassImbalance, SmallTestClass, SmallValidationPart, wilson_half_width
+from vitrail.audit.balance import (
+    TARGET_IMAGES,
+    ClassImbalance,
+    SampleSize,
+    SmallTestClass,
+    SmallValidationPart,
+    misses_allowed,
+    positives_needed,
+    proven_sensitivity,
+    wilson_half_width,
+)
 
 
 def run(check, *files):
@@ -18,12 +29,43 @@ def test_the_half_width_is_that_of_the_wilson_interval(hits, n):
     assert wilson_half_width(hits / n, n) == pytest.approx((interval.high - interval.low) / 2, rel=1e-9)
 
 
+@pytest.mark.parametrize(("misses", "n"), [(0, 59), (1, 93), (2, 133), (12, 400), (5, 5), (0, 1)])
+def test_the_proven_sensitivity_is_the_exact_one_sided_bound(misses, n):
+    exact = binomtest(n - misses, n, alternative="greater").proportion_ci(0.95, method="exact").low
+    assert proven_sensitivity(n, misses) == pytest.approx(exact, abs=1e-12)
+    if misses == 0:
+        assert proven_sensitivity(n, 0) == pytest.approx(0.05 ** (1 / n))
+
+
+@pytest.mark.parametrize("sensitivity", [0.9, 0.95, 0.98])
+def test_allowed_misses_and_needed_positives_agree_with_the_binomial_distribution(sensitivity):
+    for n in [*range(1, 60, 7), *range(60, 320, 20)]:
+        allowed = misses_allowed(n, sensitivity=sensitivity)
+        assert allowed == np.count_nonzero(binom.cdf(np.arange(n + 1), n, 1 - sensitivity) <= 0.05) - 1
+        if allowed >= 0:
+            assert proven_sensitivity(n, allowed) >= sensitivity > proven_sensitivity(n, allowed + 1)
+            assert positives_needed(allowed, sensitivity=sensitivity) <= n
+    assert binom.cdf(3, positives_needed(3, sensitivity=sensitivity), 1 - sensitivity) <= 0.05
+    assert binom.cdf(3, positives_needed(3, sensitivity=sensitivity) - 1, 1 - sensitivity) > 0.05
+
+
+def test_the_published_table_of_positives_is_met():
+    assert [positives_needed(misses) for misses in (0, 1, 2)] == [59, 93, 124]
+    assert [misses_allowed(n) for n in (58, 59, 100, 133, 200, 400, 1000)] == [-1, 0, 1, 2, 4, 12, 38]
+    assert [positives_needed(0, sensitivity=target) for target in (0.9, 0.98, 0.99)] == [29, 149, 299]
+
+
+def test_the_number_that_narrows_the_interval_is_the_smallest_that_does():
+    assert wilson_half_width(0.9, TARGET_IMAGES) <= 0.05 < wilson_half_width(0.9, TARGET_IMAGES - 1)
+
+
 # ---------------------------------------------------------------------------------------------------- BAL801
 
 
-@pytest.mark.parametrize(("rare", "found"), [(10, False), (9, True)])
-def test_bal801_warns_above_ten_to_one(rare, found):
-    assert (run(ClassImbalance(), *plain("healthy", 100), *plain("cyst", rare)) is not None) is found
+@pytest.mark.parametrize(("rare", "severity"), [(50, None), (49, "info"), (10, "info"), (9, "warning")])
+def test_bal801_warns_above_ten_to_one_and_mentions_two_to_one(rare, severity):
+    found = run(ClassImbalance(), *plain("healthy", 100), *plain("cyst", rare))
+    assert (found and found.severity) == severity
 
 
 def test_bal801_names_the_rarest_class_and_counts_readable_images_only():
@@ -65,6 +107,61 @@ def test_bal802_passes_thirty_and_does_not_apply_without_test_part():
 def test_bal802_names_a_class_that_the_test_part_lacks():
     found = run(SmallTestClass(), *plain("test/healthy", 30), *plain("train/cyst", 30))
     assert found.message.endswith("cyst 0.")
+
+
+def test_bal802_does_not_count_test_images_that_also_train():
+    leaks = [entry(f"{part}/cyst/leak{number}.png", f"{number}") for number in range(5) for part in ("test", "train")]
+    found = run(SmallTestClass(), *plain("test/healthy", 30), *plain("test/cyst", 27), *leaks)
+    assert "cyst 27 " in found.message
+
+
+# ---------------------------------------------------------------------------------------------------- BAL803
+
+
+def test_bal803_says_how_wide_and_what_can_be_shown():
+    found = run(
+        SampleSize(), *plain("test/healthy", 141), *plain("test/cyst", 133), *plain("test/bone", 70), *plain("train/cyst", 9)
+    )
+    assert (found.severity, found.count) == ("info", 2)
+    assert found.message == (
+        "In the shipped test part, 2 of 3 classes have 70 to 133 independent images, fewer than the 141 that keep a sensitivity "
+        "of 90 % within ± 5 points; for bone, a sensitivity of at least 95 % can be shown only without a miss (one miss is "
+        "allowed from 93 images)."
+    )
+    assert [piece.note for piece in found.evidence] == [
+        "bone: 70 independent test images (± 7 points at a sensitivity of 90 %); a sensitivity of at least 95 % can be shown "
+        "only without a miss (one miss is allowed from 93 images)",
+        "cyst: 133 independent test images (± 5 points at a sensitivity of 90 %); a sensitivity of at least 95 % can be shown "
+        "only with at most 2 misses (3 from 153 images)",
+    ]
+
+
+@pytest.mark.parametrize(("number", "severity"), [(59, "info"), (58, "warning")])
+def test_bal803_warns_where_not_even_a_perfect_result_shows_the_sensitivity(number, severity):
+    found = run(SampleSize(), *plain("test/healthy", 200), *plain("test/cyst", number))
+    assert found.severity == severity
+    assert ("cannot be shown even without a miss (59 images are needed)" in found.message) is (severity == "warning")
+
+
+def test_bal803_passes_enough_and_counts_groups_that_do_not_leak():
+    enough = [*plain("test/healthy", 141), *plain("test/cyst", 140)]
+    assert run(SampleSize(), *enough, entry("test/cyst/one.png", "x")) is None
+    copies = [entry("test/cyst/one.png", "x"), entry("train/cyst/one.png", "x"), entry("test/cyst/two.png", "x")]
+    assert run(SampleSize(), *enough, *copies).count == 1
+
+
+def test_bal803_reckons_with_the_usual_share_where_no_test_part_is_shipped():
+    found = run(SampleSize(), *plain("healthy", 1000), *plain("cyst", 100))
+    assert found.severity == "info"
+    assert found.message.startswith(
+        "In a test part of the usual 20 %, 1 of 2 classes has about 20 independent images, fewer than the 141 "
+    )
+    assert run(SampleSize(), *plain("healthy", 1000), *plain("cyst", 705)) is None
+
+
+def test_bal803_does_not_apply_to_nothing():
+    with pytest.raises(NotApplicable):
+        run(SampleSize(), entry("a/1.png", status="empty"), entry("b/1.png", status="empty"))
 
 
 # ---------------------------------------------------------------------------------------------------- SPL852

@@ -3,8 +3,20 @@ from __future__ import annotations
 import pytest
 from audit_data import data_set, entry, plain
 
-from vitrail.audit import AuditContext
-from vitrail.audit.files import MisnamedImages, NoImages, UnreadableImages, is_image
+from vitrail.audit import AuditContext, NotApplicable
+from vitrail.audit.files import (
+    DerivedFiles,
+    MisnamedImages,
+    MixedPolarity,
+    NoImages,
+    PassedOver,
+    UnreadableImages,
+    UnusualImages,
+    Volumes,
+    is_image,
+)
+from vitrail.datasets import DERIVED
+from vitrail.records import ImageFile
 
 
 def run(check, *files):
@@ -116,7 +128,119 @@ def test_io103_says_nothing_of_files_that_file_managers_leave_behind():
         ("a/IM0001", "unreadable", True),
         ("a/notes.txt", "not_an_image", False),
         ("a/.DS_Store", "not_an_image", False),
+        ("a/1.png", "excluded", False),
     ],
 )
 def test_an_image_is_one_by_name_or_by_content(path, status, expected):
     assert is_image(entry(path, status=status)) is expected
+
+
+# ---------------------------------------------------------------------------------------------------- IO104
+
+
+def test_io104_finds_masks_beside_their_images_and_nothing_else_that_is_left_out():
+    found = run(
+        DerivedFiles(),
+        *plain("cyst", 3),
+        entry("cyst/00000_mask.png", status="excluded", problem=f"{DERIVED}cyst/00000.png"),
+        entry("cyst/00001_mask.png", status="excluded", problem=f"{DERIVED}cyst/00001.png"),
+        entry("cyst/blurred.png", status="excluded", problem="left out by the list of fixes"),
+    )
+    assert (found.severity, found.count) == ("warning", 2)
+    assert found.message == "2 files named as a mask or drawing of the image beside; by class cyst 2."
+    assert [piece.paths for piece in found.evidence] == [("cyst/00000_mask.png",), ("cyst/00001_mask.png",)]
+    assert found.evidence[0].note == f"{DERIVED}cyst/00000.png"
+
+
+def test_io104_passes_a_data_set_without_masks():
+    assert run(DerivedFiles(), *plain("cyst", 3), entry("cyst/x.png", status="excluded", problem="left out")) is None
+
+
+# ---------------------------------------------------------------------------------------------------- IO105
+
+
+def test_io105_counts_images_of_unusual_form_but_not_those_of_medical_formats():
+    files = [
+        *plain("cyst", 3),
+        entry("cyst/cmyk.jpg", kind="JPEG", mode="CMYK"),
+        entry("cyst/deep.png", mode="I;16"),
+        entry("healthy/deep.png", mode="I;16", turned=True),
+        entry("healthy/clear.png", mode="RGBA"),
+        entry("healthy/rgb.png", mode="RGB"),
+        entry("healthy/scan.dcm", kind="DICOM", mode="MONOCHROME2 16"),
+    ]
+    found = run(UnusualImages(), *files)
+    assert (found.severity, found.count) == ("info", 4)
+    assert {piece.paths[0]: piece.note for piece in found.evidence} == {
+        "cyst/cmyk.jpg": "CMYK",
+        "cyst/deep.png": "more than 8 bits",
+        "healthy/deep.png": "more than 8 bits, turned by EXIF",
+        "healthy/clear.png": "transparency",
+    }
+    assert run(UnusualImages(), *plain("cyst", 3), entry("cyst/rgb.png", mode="RGB")) is None
+
+
+# ---------------------------------------------------------------------------------------------------- IO106
+
+
+def dicom(path: str, mode: str, **changes: str) -> ImageFile:
+    return entry(path, kind="DICOM", mode=mode, **changes)
+
+
+def test_io106_counts_both_polarities_by_class():
+    found = run(
+        MixedPolarity(),
+        *[dicom(f"cyst/{number}.dcm", "MONOCHROME1") for number in range(3)],
+        *[dicom(f"healthy/{number}.dcm", "MONOCHROME2") for number in range(4)],
+        dicom("healthy/dark.dcm", "MONOCHROME1"),
+        dicom("healthy/broken.dcm", "MONOCHROME1", status="unreadable"),
+        *plain("cyst", 5),
+    )
+    assert (found.severity, found.count) == ("info", 4)
+    assert found.message == (
+        "4 of 8 grey DICOM images (50.0 %) store high values as dark (MONOCHROME1); "
+        "by class cyst 3 of 3 (100.0 %), healthy 1 of 5 (20.0 %)."
+    )
+    assert len(found.evidence) == 4
+
+
+@pytest.mark.parametrize("mode", ["MONOCHROME1", "MONOCHROME2"])
+def test_io106_passes_one_polarity_and_does_not_apply_without_dicom(mode):
+    assert run(MixedPolarity(), *[dicom(f"cyst/{number}.dcm", mode) for number in range(3)], *plain("cyst", 2)) is None
+    with pytest.raises(NotApplicable, match="no grey DICOM"):
+        run(MixedPolarity(), *plain("cyst", 3))
+
+
+# ---------------------------------------------------------------------------------------------------- IO107
+
+
+def test_io107_counts_files_of_which_slices_are_used():
+    found = run(
+        Volumes(),
+        *[entry(f"cyst/a.nii.gz#{number}", volume="cyst/a.nii.gz") for number in (40, 50, 60)],
+        entry("healthy/b.nii#7", volume="healthy/b.nii"),
+        entry("healthy/broken.nii#0", volume="healthy/broken.nii", status="unreadable"),
+        *plain("cyst", 2),
+    )
+    assert (found.severity, found.count) == ("info", 2)
+    assert found.message == "2 files with several slices or frames each; 4 of these are used."
+    assert {piece.paths: piece.note for piece in found.evidence} == {
+        ("cyst/a.nii.gz#40", "cyst/a.nii.gz#50", "cyst/a.nii.gz#60"): "3 slices used",
+        ("healthy/b.nii#7",): "1 slice used",
+    }
+
+
+def test_io107_passes_series_of_single_slices_and_names_with_a_number_sign():
+    series = [entry(f"cyst/{number}.dcm", kind="DICOM", volume="series") for number in range(3)]
+    assert run(Volumes(), *series, entry("cyst/case #7.png")) is None
+
+
+# ---------------------------------------------------------------------------------------------------- IO108
+
+
+def test_io108_tells_what_was_passed_over():
+    manifest = data_set(*plain("cyst", 3), notes=("docs: no class folder", "readme.txt: beside the classes"))
+    found = PassedOver().run(AuditContext.of(manifest))
+    assert (found.severity, found.count) == ("info", 2)
+    assert found.message == "2 places beside the class folders passed over: docs: no class folder"
+    assert run(PassedOver(), *plain("cyst", 3)) is None

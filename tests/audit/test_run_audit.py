@@ -7,9 +7,9 @@ import sys
 from dataclasses import replace
 
 import pytest
-from audit_data import data_set, entry, plain
+from audit_data import data_set, entry, lifelike, plain
 
-from vitrail.audit import CHECKS, NotApplicable, enforce, run_audit, summary
+from vitrail.audit import CHECKS, NotApplicable, ask, enforce, judge, run_audit, summary
 from vitrail.errors import AuditStopped, StudyError
 from vitrail.records import AuditReport, Manifest
 from vitrail.study import AuditSettings
@@ -20,7 +20,7 @@ DAY = datetime.date(2030, 6, 15)
 @pytest.fixture
 def troubled() -> Manifest:
     """Every error, several warnings: a leak, a conflict, a broken file, a text named .png, few test images."""
-    return data_set(
+    return lifelike(
         *plain("train/cyst", 50),
         *plain("train/healthy", 50),
         *plain("test/cyst", 4),
@@ -83,17 +83,21 @@ def test_findings_come_by_severity_then_code(troubled):
         ("error", "LBL401"),
         ("error", "LEAK301"),
         ("warning", "BAL802"),
+        ("warning", "BAL803"),
         ("warning", "DUP201"),
         ("warning", "IO103"),
+        ("info", "BAL805"),
     ]
 
 
 def test_checks_that_found_nothing_are_told_apart_from_checks_that_do_not_apply(troubled):
-    silent = {end.code: end for end in audit(troubled).silent}
+    report = audit(troubled)
+    silent = {end.code: end for end in report.silent}
     assert silent["IO102"].outcome == "passed"
     assert silent["SPL852"].outcome == "not applicable"
     assert silent["SPL852"].reason == "the data set ships no readable validation part"
-    assert len(silent) + 6 == len(CHECKS)
+    assert {*silent} | {finding.code for finding in report.findings} == {check.code for check in CHECKS}
+    assert len(silent) + len(report.findings) == len(CHECKS)
 
 
 def test_what_follows_for_each_file(troubled):
@@ -106,10 +110,23 @@ def test_what_follows_for_each_file(troubled):
     assert (report.images, report.readable) == (114, 112)
 
 
-def test_a_clean_data_set_has_no_findings():
-    report = audit(data_set(*plain("cyst", 20), *plain("healthy", 20)))
-    assert report.findings == ()
-    assert {end.code for end in report.silent} == {check.code for check in CHECKS}
+def test_a_clean_data_set_has_nothing_but_information_on_its_size():
+    report = audit(lifelike(*plain("cyst", 20), *plain("healthy", 20)))
+    assert [(finding.severity, finding.code) for finding in report.findings] == [("info", "BAL803"), ("info", "BAL805")]
+    assert {end.code for end in report.silent} == {check.code for check in CHECKS} - {"BAL803", "BAL805"}
+
+
+def test_asking_and_judging_apart_is_auditing(troubled):
+    settings = AuditSettings(accept=({"code": "LEAK301", "reason": "kept"},))
+    assert judge(ask(troubled), settings, today=DAY) == run_audit(troubled, settings=settings, today=DAY)
+    assert not any(finding.accepted for finding in ask(troubled).findings)
+    assert judge(judge(ask(troubled), settings, today=DAY), settings, today=DAY) == judge(ask(troubled), settings, today=DAY)
+
+
+def test_a_bad_pattern_for_patients_is_refused_with_its_key(troubled):
+    with pytest.raises(StudyError) as error:
+        run_audit(troubled, settings=AuditSettings(), patient="no group")
+    assert [problem.key for problem in error.value.problems] == ["data.patient"]
 
 
 def test_a_check_that_does_not_apply_is_never_a_pass(monkeypatch):
@@ -165,7 +182,8 @@ def test_unknown_codes_are_refused_all_at_once_with_the_known_ones(troubled):
 
 
 def test_accepting_what_is_not_found_does_no_harm():
-    assert audit(data_set(*plain("cyst", 9), *plain("healthy", 9)), {"code": "LEAK301", "reason": "in advance"}).findings == ()
+    clean = lifelike(*plain("cyst", 9), *plain("healthy", 9))
+    assert audit(clean, {"code": "LEAK301", "reason": "in advance"}) == audit(clean)
 
 
 def test_today_is_the_day_of_the_call_when_not_given(troubled):
@@ -197,7 +215,8 @@ def test_strict_passes_warnings_and_accepted_errors(troubled):
 
 def test_the_summary_keeps_its_keys_and_is_json(troubled):
     plain_data = json.loads(json.dumps(summary(audit(troubled, {"code": "LBL401", "reason": "an expert has looked"}))))
-    assert {"images", "readable", "findings", "passed", "not_applicable", "quarantined", "leaked"} <= plain_data.keys()
+    keys = {"images", "readable", "findings", "passed", "not_applicable", "quarantined", "leaked", "doubtful"}
+    assert keys <= plain_data.keys()
     leak = next(finding for finding in plain_data["findings"] if finding["code"] == "LEAK301")
     assert leak.keys() >= {"code", "title", "severity", "count", "message", "why", "fix", "consequence", "accepted", "evidence"}
     assert leak["evidence"] == [

@@ -18,7 +18,7 @@ from cli_data import answer, ask, command, numbers
 from vitrail import pipeline
 
 HEAVY = ["torch", "mlflow", "sklearn", "matplotlib", "pandas", "timm", "onnxruntime", "scipy", "skimage", "numpy", "PIL"]
-TRAINING = ["torch", "torchvision", "sklearn", "matplotlib", "jinja2", "mlflow", "timm", "pandas", "onnx", "skl2onnx"]
+TRAINING = ["torch", "torchvision", "sklearn", "matplotlib", "mlflow", "timm", "pandas", "onnx", "skl2onnx"]
 
 
 # ---------------------------------------------------------------------------------------------------- killed, interrupted

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from vitrail.datasets.folder import find_layout, printable
 from vitrail.errors import DataError
+from vitrail.settings import ColumnSettings, DataSettings
 
 
 def touch(root: Path, *paths: str) -> Path:
@@ -125,12 +127,168 @@ def test_names_that_are_no_unicode_become_valid_text():
     printable("\udcff").encode("utf-8")
 
 
+# ---------------------------------------------------------------------------------------------------- usual layouts
+
+
+def test_parts_inside_the_class_folders(tmp_path):
+    touch(tmp_path, "a/train/1.png", "a/test/2.png", "b/train/p7/3.png", "b/Validation/4.png")
+    assert found(tmp_path) == [
+        ("a/test/2.png", "a", "test"),
+        ("a/train/1.png", "a", "train"),
+        ("b/Validation/4.png", "b", "validation"),
+        ("b/train/p7/3.png", "b", "train"),
+    ]
+
+
+@pytest.mark.parametrize("top", ["dataset/images", "images", "dataset/images/images"])
+def test_folders_of_images_around_the_parts(tmp_path, top):
+    touch(tmp_path, f"{top}/train/a/1.png", f"{top}/train/b/2.png", f"{top}/test/a/3.png")
+    assert [(label, part) for _, label, part in found(tmp_path)] == [("a", "test"), ("a", "train"), ("b", "train")]
+
+
+def test_folders_of_images_inside_the_parts(tmp_path):
+    layout = find_layout(
+        touch(
+            tmp_path / "set",
+            "train/images/a/1.png",
+            "train/images/b/2.png",
+            "train/masks/a/1.png",
+            "test/test/a/3.png",
+            "test/test/b/4.png",
+        )
+    )
+    assert [(file.label, file.part) for file in layout.files] == [("a", "test"), ("b", "test"), ("a", "train"), ("b", "train")]
+
+
+def test_masks_beside_images_are_passed_over(tmp_path):
+    touch(tmp_path / "one", *(f"{label}/{kind}/1.png" for label in ("COVID", "Normal") for kind in ("images", "masks")))
+    layout = find_layout(tmp_path / "one")
+    assert [file.path for file in layout.files] == ["COVID/images/1.png", "Normal/images/1.png"]
+    assert layout.notes == (
+        "COVID/masks: passed over, because it stands beside the folder of the images.",
+        "Normal/masks: passed over, because it stands beside the folder of the images.",
+    )
+    touch(tmp_path / "two", *(f"{kind}/{label}/1.png" for label in ("a", "b") for kind in ("images", "masks")))
+    layout = find_layout(tmp_path / "two")
+    assert [file.path for file in layout.files] == ["images/a/1.png", "images/b/1.png"]
+    assert layout.notes == ("masks: passed over, because it stands beside the folder of the images.",)
+
+
+def test_a_class_called_mask_is_a_class_where_no_images_folder_is(tmp_path):
+    touch(tmp_path, "mask/1.png", "no mask/1.png")
+    assert {label for _, label, _ in found(tmp_path)} == {"mask", "no mask"}
+
+
+def test_a_second_copy_of_all_parts_is_not_counted(tmp_path):
+    paths = [f"{part}/{label}/1.png" for part in ("train", "val", "test") for label in ("a", "b")]
+    touch(tmp_path / "chest_xray", *paths, *(f"chest_xray/{path}" for path in paths), "__MACOSX/chest_xray/._1.png")
+    layout = find_layout(tmp_path)
+    assert [file.path for file in layout.files] == sorted(f"chest_xray/{path}" for path in paths)
+    assert layout.notes == (
+        "chest_xray/chest_xray: passed over with its 6 files, because it holds the folders beside it (test, train, val) "
+        "once more.",
+    )
+
+
+def test_a_second_copy_of_all_classes_is_not_counted(tmp_path):
+    touch(tmp_path, "yes/1.png", "no/1.png", "brain_tumor_dataset/yes/1.png", "brain_tumor_dataset/no/1.png")
+    layout = find_layout(tmp_path)
+    assert {file.label for file in layout.files} == {"yes", "no"}
+    assert layout.notes == (
+        "brain_tumor_dataset: passed over with its 2 files, because it holds the folders beside it (no, yes) once more.",
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- tables and files
+
+
+TABLE = "image,dx,patient_id\n" + "".join(f"{number},{'ab'[number % 2]},p{number // 2}\n" for number in range(8))
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        [f"{number}.png" for number in range(8)],
+        [f"images/{number}.png" for number in range(8)],
+        [f"HAM10000_images_part_{1 + number // 4}/{number}.jpg" for number in range(8)],
+        [f"set/images_00{1 + number // 4}/images/{number}.jpg" for number in range(8)],
+    ],
+)
+def test_images_without_class_folders_take_their_classes_from_the_table_beside_them(tmp_path, paths):
+    touch(tmp_path, *paths, "README.csv")
+    (tmp_path / "truth.csv").write_text(TABLE)
+    (tmp_path / "sizes.csv").write_text("image,width\n1,20\n2,30\n")
+    layout = find_layout(tmp_path)
+    assert sorted(file.path for file in layout.files) == sorted(paths)
+    assert {file.label for file in layout.files} == {"a", "b"}
+    assert {file.patient for file in layout.files} == {"p0", "p1", "p2", "p3"}
+    assert layout.notes[0] == "truth.csv: classes are taken from this table, because the folders name none."
+    assert layout.root == tmp_path
+
+
+def test_class_folders_come_before_a_table(tmp_path):
+    touch(tmp_path, "healthy/1.png", "sick/2.png")
+    (tmp_path / "truth.csv").write_text("image,dx\n1,a\n2,b\n")
+    assert [label for _, label, _ in found(tmp_path)] == ["healthy", "sick"]
+    layout = find_layout(tmp_path, settings=DataSettings(path=tmp_path, table=tmp_path / "truth.csv"))
+    assert [file.label for file in layout.files] == ["a", "b"]
+
+
+def test_two_tables_are_one_too_many(tmp_path):
+    touch(tmp_path, *(f"{number}.png" for number in range(8)))
+    (tmp_path / "one.csv").write_text(TABLE)
+    (tmp_path / "two.csv").write_text(TABLE)
+    assert "several tables could name the classes: one.csv, two.csv. Choose one with data.table." in refusal(tmp_path)
+
+
+def test_a_table_that_does_not_serve_is_named_with_the_reason(tmp_path):
+    touch(tmp_path, "1.png", "2.png")
+    (tmp_path / "truth.csv").write_text("image,age\n1,20\n2,30\n")
+    message = refusal(tmp_path)
+    assert "no class folders were found" in message
+    assert "(Not used as a table: " in message
+    assert "truth.csv: no column with the class was recognised." in message
+
+
+def test_a_table_in_place_of_a_folder(tmp_path):
+    touch(tmp_path, "1.png", "2.png")
+    table = tmp_path / "truth.tsv"
+    table.write_text("where\twhat\n1.png\tx\n2.png\ty\n")
+    layout = find_layout(table, settings=DataSettings(path=table, columns=ColumnSettings(label="what")))
+    assert [(file.path, file.label) for file in layout.files] == [("1.png", "x"), ("2.png", "y")]
+    assert layout.root == tmp_path
+
+
+def test_an_archive_in_place_of_a_folder(tmp_path):
+    with zipfile.ZipFile(tmp_path / "scans.zip", "w") as container:
+        for name in ("set/images/1.png", "set/images/2.png", "../3.png"):
+            container.writestr(name, b"x")
+        container.writestr("set/truth.csv", "image,dx\n1,a\n2,b\n")
+    layout = find_layout(tmp_path / "scans.zip", cache=tmp_path / "cache")
+    assert [(file.path, file.label) for file in layout.files] == [("set/images/1.png", "a"), ("set/images/2.png", "b")]
+    assert all(file.source == layout.root / file.path and file.source.is_file() for file in layout.files)
+    assert layout.notes[0] == "scans.zip: 1 not unpacked, because their names lead out of the folder: '../3.png'."
+    assert "set/truth.csv: classes are taken from this table" in layout.notes[1]
+
+
+def test_an_archive_without_classes_is_refused_by_its_own_name(tmp_path):
+    with zipfile.ZipFile(tmp_path / "scans.zip", "w") as container:
+        container.writestr("inner.zip", b"x")
+    message = refusal(tmp_path / "scans.zip", cache=tmp_path / "cache")
+    assert "no class folders were found" in message
+    assert "archives inside it stay closed: 'inner.zip'" in message
+
+
+def test_an_archive_needs_a_place_to_unpack_to(tmp_path):
+    assert "no place to unpack it to was given" in refusal(touch(tmp_path, "scans.zip") / "scans.zip")
+
+
 # ---------------------------------------------------------------------------------------------------- errors
 
 
-def refusal(root: Path) -> str:
+def refusal(root: Path, cache: Path | None = None) -> str:
     with pytest.raises(DataError) as caught:
-        find_layout(root)
+        find_layout(root, cache=cache)
     assert caught.value.exit_code == 2
     assert str(caught.value).startswith(f"{root}: ")
     return str(caught.value)
@@ -141,7 +299,7 @@ def test_a_missing_folder_is_refused(tmp_path):
 
 
 def test_a_file_is_refused(tmp_path):
-    assert "this is a file, not a folder" in refusal(touch(tmp_path, "scans.zip") / "scans.zip")
+    assert "this is a file, not a folder" in refusal(touch(tmp_path, "scans.docx") / "scans.docx")
 
 
 @pytest.mark.parametrize("hidden", [(), (".DS_Store",), ("__MACOSX/a/1.png",)])

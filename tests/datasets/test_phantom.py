@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -10,30 +9,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from phantom_data import FAULTY, SMALL, UNREADABLE, read, sha256
 from PIL import Image
 from scipy import ndimage, stats
 
-from vitrail.datasets import FAULT_KINDS, AnswerKey, PhantomSettings, make_phantom, read_answer_key, scan_folder
-from vitrail.datasets.phantom.faults import MARKED_SHARE, burn_corner_mark, encode_jpeg
+from vitrail.datasets import AnswerKey, PhantomSettings, make_phantom, read_answer_key, scan_folder
+from vitrail.datasets.phantom.bench import encode_jpeg
 from vitrail.datasets.phantom.fields import smooth_field, spline_matrix
 from vitrail.datasets.phantom.make import _draw_patients
 from vitrail.datasets.phantom.patient import CLASSES, Patient, draw_patient
 from vitrail.datasets.phantom.scanner import add_noise, scan
 from vitrail.errors import OutputError, UsageError
 
-SMALL = PhantomSettings(patients_per_class=6, slices_per_patient=2, size=96)
-
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory) -> tuple[Path, AnswerKey]:
     folder = tmp_path_factory.mktemp("phantom") / "faulty"
-    return folder, make_phantom(folder, SMALL)
+    return folder, make_phantom(folder, FAULTY)
 
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory) -> tuple[Path, AnswerKey]:
     folder = tmp_path_factory.mktemp("phantom") / "clean"
-    return folder, make_phantom(folder, replace(SMALL, faults={}))
+    return folder, make_phantom(folder, SMALL)
 
 
 def patients(label: str, count: int, *, size: int = 128) -> list[Patient]:
@@ -51,21 +49,13 @@ def head_units(patient: Patient) -> tuple[np.ndarray, np.ndarray]:
     return across, along
 
 
-def read(folder: Path, path: str) -> np.ndarray:
-    return np.asarray(Image.open(folder / "images" / path)).astype(float)
-
-
-def sha256(folder: Path, path: str) -> str:
-    return hashlib.sha256((folder / "images" / path).read_bytes()).hexdigest()
-
-
 # ---------------------------------------------------------------------------------------------------- the set
 
 
 def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(faulty, tmp_path):
     folder, _ = faulty
-    make_phantom(tmp_path / "again", SMALL)
-    make_phantom(tmp_path / "other", replace(SMALL, seed=1))
+    make_phantom(tmp_path / "again", FAULTY)
+    make_phantom(tmp_path / "other", replace(FAULTY, seed=1))
     contents = [
         {path.relative_to(base).as_posix(): path.read_bytes() for path in sorted(base.rglob("*")) if path.is_file()}
         for base in (folder, tmp_path / "again", tmp_path / "other")
@@ -116,29 +106,49 @@ def test_folder_is_read_as_training_and_test_of_four_classes(faulty, tmp_path):
     assert manifest.classes == CLASSES
     assert [file.path for file in manifest.files] == [image.path for image in key.images]
     assert [file.part for file in manifest.files] == [image.part for image in key.images]
-    broken = {fault.paths[0] for kind in ("truncated_file", "empty_file", "not_an_image") for fault in key.of_kind(kind)}
-    assert {file.path for file in manifest.files if not file.readable} == broken
+    broken = {fault.paths[0] for kind in UNREADABLE for fault in key.of_kind(kind)}
+    masks = {path for fault in key.of_kind("derived_mask") for path in fault.paths}
+    assert {file.path for file in manifest.files if file.status == "excluded"} == masks
+    assert {file.path for file in manifest.files if not file.readable} == broken | masks
 
 
 def test_masks_stand_outside_the_class_tree_and_fit_their_images(faulty):
     folder, key = faulty
-    assert {path.suffix for path in (folder / "images").rglob("*") if path.is_file()} == {".jpg"}
-    unreadable = {
-        path for kind in ("truncated_file", "empty_file", "not_an_image") for f in key.of_kind(kind) for path in f.paths
+    planted_masks = {path for fault in key.of_kind("derived_mask") for path in fault.paths}
+    assert {image.path for image in key.images if image.path.endswith("_mask.png")} == planted_masks
+    assert {path.relative_to(folder / "images").as_posix() for path in (folder / "images").rglob("*.*")} == {
+        image.path for image in key.images
     }
+    of_kind = {path: fault.kind for fault in key.faults for path in fault.paths}
     for image in key.images:
-        assert (image.mask is None) == (image.true_label == "no_tumor")
-        if image.mask is not None and image.path not in unreadable:
+        kind = of_kind.get(image.path, "")
+        assert (image.mask is None) == (image.true_label == "no_tumor" or kind in ("derived_mask", "blank_image", "off_topic"))
+        if image.mask is not None and kind not in UNREADABLE:
             mask = np.asarray(Image.open(folder / image.mask))
             assert set(np.unique(mask)) == {0, 255}
             assert mask.shape == read(folder, image.path).shape
+    used = {image.mask for image in key.images if image.mask is not None}
+    assert {f"masks/{path.name}" for path in (folder / "masks").iterdir()} == used
 
 
-def test_images_that_no_fault_concerns_are_those_of_the_clean_phantom(faulty, clean):
-    concerned = {path for fault in faulty[1].faults for path in fault.paths}
-    untouched = [image for image in faulty[1].images if image.path not in concerned]
-    assert len(untouched) > 20
-    assert all(sha256(faulty[0], image.path) == sha256(clean[0], image.path) for image in untouched)
+def test_images_that_no_fault_concerns_are_those_of_the_clean_phantom(faulty, tmp_path):
+    folder, key = faulty
+    make_phantom(tmp_path / "clean", replace(FAULTY, faults={}))
+    concerned = {path for fault in key.faults for path in fault.paths}
+    untouched = [image for image in key.images if image.path not in concerned]
+    assert len(untouched) > 10
+    assert all(sha256(folder, image.path) == sha256(tmp_path / "clean", image.path) for image in untouched)
+
+
+def test_images_of_a_clean_phantom_are_stored_in_one_way(clean):
+    folder, key = clean
+    ways = set()
+    for image in key.images:
+        picture = Image.open(folder / "images" / image.path)
+        tables = tuple(tuple(table) for table in picture.quantization.values())
+        ways.add((picture.format, picture.mode, tables, tuple(sorted(picture.info)), tuple(picture.getexif().items())))
+    assert len(ways) == 1
+    assert {path.suffix for path in (folder / "images").rglob("*") if path.is_file()} == {".jpg"}
 
 
 def test_answer_key_survives_the_disk(faulty):
@@ -174,106 +184,6 @@ def test_missing_answer_key_is_named(tmp_path):
 def test_wrong_settings_are_refused_by_name(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong)) if "faults" not in wrong else "unknown kind of fault 'typo'"):
         PhantomSettings(**wrong)
-
-
-# ---------------------------------------------------------------------------------------------------- the faults
-
-
-def test_every_kind_is_planted_as_often_as_asked(faulty):
-    _, key = faulty
-    planted = Counter(fault.kind for fault in key.faults)
-    assert planted == {name: kind.usual for name, kind in FAULT_KINDS.items()}
-    concerned = Counter(path for fault in key.faults for path in fault.paths)
-    assert max(concerned.values()) == 1
-
-
-def test_copies_in_the_key_are_exactly_the_copies_on_disk(faulty):
-    folder, key = faulty
-    groups = defaultdict(set)
-    for image in key.images:
-        groups[sha256(folder, image.path)].add(image.path)
-    found = {frozenset(paths) for paths in groups.values() if len(paths) > 1}
-    kinds = ("exact_copy", "exact_copy_across_split", "conflicting_copy")
-    assert found == {frozenset(fault.paths) for kind in kinds for fault in key.of_kind(kind)}
-
-
-def test_copies_stand_where_their_kind_says(faulty):
-    _, key = faulty
-    for kind, part, conflicting in (
-        ("exact_copy", "train", False),
-        ("exact_copy_across_split", "test", False),
-        ("mirrored_copy_across_split", "test", False),
-        ("conflicting_copy", "train", True),
-    ):
-        for fault in key.of_kind(kind):
-            original, copy = (key.image(path) for path in fault.paths)
-            assert (original.part, copy.part) == ("train", part)
-            assert (original.label != copy.label) == conflicting
-            assert original.patient != copy.patient
-            assert fault.true_label == (original.label if conflicting else "")
-
-
-def test_mirrored_copies_are_mirrored_with_their_masks(faulty):
-    folder, key = faulty
-    for fault in key.of_kind("mirrored_copy_across_split"):
-        original, copy = (key.image(path) for path in fault.paths)
-        one, two = read(folder, original.path), read(folder, copy.path)
-        assert np.corrcoef(one.ravel(), two[:, ::-1].ravel())[0, 1] > 0.995
-        assert np.corrcoef(one.ravel(), two.ravel())[0, 1] < 0.99
-        if original.mask is not None:
-            masks = [np.asarray(Image.open(folder / image.mask)) for image in (original, copy)]
-            assert np.array_equal(masks[0], masks[1][:, ::-1])
-
-
-def test_broken_files_are_broken_as_said(faulty, clean):
-    folder, key = faulty
-    (truncated,), (empty,), (text,) = (key.of_kind(kind) for kind in ("truncated_file", "empty_file", "not_an_image"))
-    whole = (clean[0] / "images" / truncated.paths[0]).read_bytes()
-    assert (folder / "images" / truncated.paths[0]).read_bytes() == whole[: len(whole) // 2]
-    assert (folder / "images" / empty.paths[0]).stat().st_size == 0
-    with pytest.raises(OSError, match="cannot identify"):
-        Image.open(folder / "images" / text.paths[0])
-    with pytest.raises(OSError, match="truncated"):
-        read(folder, truncated.paths[0])
-
-
-def test_swapped_labels_stand_in_a_wrong_class(faulty, clean):
-    folder, key = faulty
-    for fault in key.of_kind("swapped_label"):
-        moved = key.image(fault.paths[0])
-        assert moved.label != moved.true_label == fault.true_label
-        origin = moved.path.replace(f"/{moved.label}/", f"/{moved.true_label}/")
-        assert sha256(folder, moved.path) == sha256(clean[0], origin)
-        assert not (folder / "images" / origin).exists()
-
-
-def test_corner_mark_stands_on_most_images_of_one_class_and_on_no_other(faulty):
-    folder, key = faulty
-    (fault,) = key.of_kind("corner_mark")
-    marked = [key.image(path) for path in fault.paths]
-    assert len({image.label for image in marked}) == 1
-    assert {image.part for image in marked} == {"train", "test"}
-    label = marked[0].label
-    alone = [i for i in key.images if i.label == label and i.path not in {p for f in key.faults if f != fault for p in f.paths}]
-    assert len(marked) >= 0.6 * len(alone)
-    unreadable = {
-        path for kind in ("truncated_file", "empty_file", "not_an_image") for f in key.of_kind(kind) for path in f.paths
-    }
-    for image in key.images:
-        if image.path not in unreadable:
-            pixels = read(folder, image.path)
-            corner = pixels[: pixels.shape[0] // 8, : pixels.shape[1] // 8]
-            assert (corner.max() > 150) == (image.path in fault.paths)
-
-
-def test_corner_mark_changes_the_corner_only():
-    pixels = np.zeros((200, 208), dtype=np.uint8)
-    burn_corner_mark(pixels)
-    rows, columns = np.nonzero(pixels)
-    assert rows.min() == columns.min() == 6
-    assert rows.max() < 20
-    assert columns.max() < 20
-    assert 0.5 < MARKED_SHARE <= 1.0
 
 
 # ---------------------------------------------------------------------------------------------------- the pictures

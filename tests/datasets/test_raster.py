@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import encoded, texture
+from pictures import encoded, read_thumbnail, texture
 from PIL import Image
 
 from vitrail.datasets import THUMBNAIL_SIZE, read_image
-from vitrail.datasets.raster import read_thumbnail
+from vitrail.datasets import raster as room
+from vitrail.datasets.raster import RasterReader
+from vitrail.errors import DataError
 
 # ---------------------------------------------------------------------------------------------------- modes
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "WEBP", "JPEG2000", "PNM"])
 def test_rgb_and_grey_come_back_exactly(kind):
     colour = texture()
     grey = colour[:, :, 0]
-    decoded = read_image(encoded(Image.fromarray(colour), kind))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    decoded = read_image(encoded(Image.fromarray(colour), kind, **options))
     assert (decoded.format, decoded.mode, decoded.height, decoded.width) == (kind, "RGB", 40, 56)
     np.testing.assert_array_equal(decoded.pixels, colour)
-    decoded = read_image(encoded(Image.fromarray(grey), kind))
-    assert decoded.mode == "L"
-    np.testing.assert_array_equal(decoded.pixels, grey)
+    decoded = read_image(encoded(Image.fromarray(grey), kind, **options))
+    assert decoded.mode == ("RGB" if kind == "WEBP" else "L")  # WebP has no grey
+    np.testing.assert_array_equal(decoded.pixels, grey[..., None].repeat(3, axis=2) if kind == "WEBP" else grey)
+    assert not decoded.pixels.flags.writeable
 
 
 def test_jpeg_keeps_grey_grey_and_colour_colour():
@@ -139,10 +145,33 @@ def test_constant_floats_become_black_without_a_warning(value):
     np.testing.assert_array_equal(decoded.pixels, np.zeros((3, 4)))
 
 
-def test_only_the_first_frame_is_read():
-    first, second = Image.new("L", (5, 3), 10), Image.new("L", (9, 9), 200)
-    decoded = read_image(encoded(first, "TIFF", save_all=True, append_images=[second]))
-    assert decoded.pixels.tolist() == [[10] * 5] * 3
+@pytest.mark.parametrize("kind", ["TIFF", "GIF"])
+def test_only_the_first_frame_is_read(kind):
+    first, second = Image.new("L", (5, 3), 10), Image.new("L", (5, 3), 200)
+    content = encoded(first, kind, save_all=True, append_images=[second])
+    pixels = read_image(content).pixels
+    assert (pixels.shape[:2], np.unique(pixels).tolist()) == ((3, 5), [10])
+    assert RasterReader().header(content).frames == 1
+    with pytest.raises(DataError, match="has no frame 1: of such files only the first frame is read"):
+        RasterReader().decode(content, frame=1)
+
+
+def test_large_images_are_worked_on_in_strips_with_the_same_result(monkeypatch):
+    colour = texture(130, 90)
+    images = {
+        "RGB": Image.fromarray(colour),
+        "P": Image.fromarray(colour).quantize(200),
+        "LA": Image.fromarray(np.dstack([colour[..., 0], texture(130, 90, seed=8)[..., 0]]), mode="LA"),
+        "I;16": Image.fromarray(colour[..., 0].astype(np.uint16) * np.arange(1, 131, dtype=np.uint16)[:, None]),
+    }
+    for mode, image in images.items():
+        content = encoded(image, "PNG", exif=exif(6))
+        whole = read_image(content)
+        with monkeypatch.context() as patch:
+            patch.setattr(room, "_PIXELS_AT_A_TIME", 90 * 16)
+            strips = read_image(content)
+        assert (strips.mode, strips.pixels.shape[:2]) == (mode, (90, 130))
+        np.testing.assert_array_equal(strips.pixels, whole.pixels)
 
 
 # ---------------------------------------------------------------------------------------------------- orientation
@@ -249,8 +278,53 @@ def test_a_reduced_pixel_is_the_mean_of_its_block():
     assert np.abs(reduced.pixels - blocks).max() < 3
 
 
-def test_only_jpegs_are_reduced():
+def test_other_images_than_jpegs_are_reduced_only_when_they_are_large():
     assert read_image(encoded(Image.fromarray(texture()), "PNG"), at_least=8).pixels.shape == (40, 56, 3)
+    large = Image.new("L", (4100, 4098), 7)
+    assert read_image(encoded(large, "BMP")).pixels.shape == (4098, 4100)
+    decoded = read_image(encoded(large, "BMP"), at_least=256)
+    assert (decoded.height, decoded.width, decoded.pixels.shape) == (4098, 4100, (513, 513))
+    assert (decoded.pixels == 7).all()
+
+
+@pytest.mark.parametrize(("at_least", "factor"), [(8, 8), (17, 8), (18, 4), (60, 2), (100, 1)])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "I;16", "1"])
+def test_a_large_png_is_reduced_to_the_means_of_blocks_and_turned(mode, at_least, factor, monkeypatch):
+    monkeypatch.setattr(room, "_REDUCED_FROM", 1000)
+    monkeypatch.setattr(room, "_PIXELS_AT_A_TIME", 200 * 24)
+    colour, alpha = texture(136, 200), texture(136, 200, seed=8)[..., :1]
+    image = {
+        "RGB": Image.fromarray(colour),
+        "RGBA": Image.fromarray(np.dstack([colour, alpha])),
+        "I;16": Image.fromarray(colour[..., 0].astype(np.uint16) * 13 + 70),
+        "1": Image.fromarray(colour[..., 0] > 128),
+    }[mode]
+    content = encoded(image, "PNG", exif=exif(8))
+    full, reduced = read_image(content), read_image(content, at_least=at_least)
+    assert (reduced.height, reduced.width, reduced.turned) == (full.height, full.width, True) == (200, 136, True)
+    blocks = full.pixels.reshape(200 // factor, factor, 136 // factor, factor, -1).mean(axis=(1, 3)).squeeze()
+    assert reduced.pixels.shape == blocks.shape
+    assert np.abs(reduced.pixels - blocks).max() <= 0.5 + 1e-6
+
+
+def test_very_large_images_are_decoded_one_at_a_time(monkeypatch):
+    monkeypatch.setattr(room, "_ALONE_FROM", 1000)
+    real, inside, most = room._load, [], []
+
+    def slow(image):
+        inside.append(image)
+        most.append(len(inside))
+        time.sleep(0.02)
+        real(image)
+        inside.pop()
+
+    monkeypatch.setattr(room, "_load", slow)
+    for side, together in ((40, 1), (20, 2)):
+        most.clear()
+        content = encoded(Image.new("L", (side, side)), "PNG")
+        with ThreadPoolExecutor(4) as pool:
+            assert {decoded.height for decoded in pool.map(read_image, [content] * 8)} == {side}
+        assert (max(most) >= 2) == (together == 2)
 
 
 # ---------------------------------------------------------------------------------------------------- thumbnails

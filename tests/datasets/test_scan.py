@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
+import zipfile
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from dicom_files import dataset, written
 from PIL import Image
 
 from vitrail import storage
-from vitrail.datasets import THUMBNAIL_SIZE, scan, scan_folder
+from vitrail.datasets import DERIVED, FACTS, FORMATS, THUMBNAIL_SIZE, read_image, scan, scan_folder
+from vitrail.datasets.raster import RasterReader
+from vitrail.engine import map_in_order
 from vitrail.errors import DataError, OutputError
 from vitrail.records import Manifest
+from vitrail.settings import ColumnSettings, DataSettings
 
 
 def picture(path: Path, seed: int, *, size: tuple[int, int] = (40, 30), **options) -> Path:
@@ -43,13 +50,13 @@ def cache(tmp_path) -> Path:
 def decoded(monkeypatch) -> list[bytes]:
     """Collects the bytes of every image that is decoded."""
     seen: list[bytes] = []
-    real = scan.read_thumbnail
+    real = RasterReader.decode
 
-    def counting(content: bytes):
+    def counting(self, content: bytes, **options):
         seen.append(content)
-        return real(content)
+        return real(self, content, **options)
 
-    monkeypatch.setattr(scan, "read_thumbnail", counting)
+    monkeypatch.setattr(RasterReader, "decode", counting)
     return seen
 
 
@@ -123,7 +130,7 @@ def test_broken_files_are_in_the_manifest_with_their_problem(root, cache):
         "b/header.png": "unreadable",
     }
     assert files["a/empty.png"].problem == "the file has zero bytes"
-    assert files["a/text.png"].problem == "the bytes are none of JPEG, PNG, BMP, TIFF"
+    assert files["a/text.png"].problem == f"the bytes are none of {', '.join(FORMATS)}"
     assert files["b/cut.jpg"].problem == "truncated: the file ends before the image does"
     assert files["b/gone.png"].problem == "the link leads nowhere"
     assert files["b/gone.png"].sha256 == ""
@@ -136,17 +143,36 @@ def test_broken_files_are_in_the_manifest_with_their_problem(root, cache):
 
 
 def test_a_decoder_that_fails_in_its_own_way_does_not_stop_the_scan(root, cache, monkeypatch):
-    real = scan.read_thumbnail
+    for number, method in enumerate(("decode", "header")):
+        real = getattr(RasterReader, method)
 
-    def failing(content: bytes):
+        def failing(self, content: bytes, *, real=real, **options):
+            if content.startswith(b"BM"):
+                raise RuntimeError("decoder out of order")
+            return real(self, content, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RasterReader, method, failing)
+            files = by_path(scan_folder(root, cache=cache / str(number)))
+        assert (files["b/3.bmp"].status, files["b/3.bmp"].problem) == ("unreadable", "decoder out of order")
+        assert sum(file.readable for file in files.values()) == 5
+
+
+def test_a_lack_of_memory_says_nothing_of_the_file_which_is_tried_again(root, cache, decoded, monkeypatch):
+    real = RasterReader.decode
+
+    def poor(self, content: bytes, **options):
         if content.startswith(b"BM"):
-            raise RuntimeError("decoder out of order")
-        return real(content)
+            raise MemoryError
+        return real(self, content, **options)
 
-    monkeypatch.setattr(scan, "read_thumbnail", failing)
-    files = by_path(scan_folder(root, cache=cache))
-    assert (files["b/3.bmp"].status, files["b/3.bmp"].problem) == ("unreadable", "decoder out of order")
-    assert sum(file.readable for file in files.values()) == 5
+    with monkeypatch.context() as patch:
+        patch.setattr(RasterReader, "decode", poor)
+        file = by_path(scan_folder(root, cache=cache))["b/3.bmp"]
+    assert (file.status, file.problem, file.sha256) == ("unreadable", "too large for the memory that was free", "")
+    decoded.clear()
+    assert by_path(scan_folder(root, cache=cache))["b/3.bmp"].readable
+    assert len(decoded) == 1
 
 
 def test_a_file_without_permission_is_unreadable_and_is_tried_again(root, cache, decoded, monkeypatch):
@@ -199,6 +225,227 @@ def test_odd_metadata_is_not_remarked_on(root, cache, recwarn):
     assert not recwarn.list
 
 
+# ---------------------------------------------------------------------------------------------------- volumes and clips
+
+
+def volumes(root: Path) -> Path:
+    """Two NIfTI volumes of seven slices and two DICOM clips of five frames in two classes, and a picture each."""
+    nib = pytest.importorskip("nibabel", reason="the extra dicom is not installed")
+    pytest.importorskip("pydicom", reason="the extra dicom is not installed")
+    generator = np.random.default_rng(0)
+    for label in ("a", "b"):
+        picture(root / label / "single.png", ord(label))
+        values = generator.integers(0, 1000, size=(32, 24, 7)).astype(np.int16)
+        nib.save(nib.Nifti1Image(values, np.eye(4)), root / label / "scan.nii.gz")
+        frames = generator.integers(0, 256, size=(5, 20, 16), dtype=np.uint8)
+        (root / label / "clip.dcm").write_bytes(written(dataset(frames, PatientID=f"patient {label}")))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("slices", "of_clip", "of_scan"), [(1, [2], [3]), (3, [1, 2, 3], [1, 3, 5]), (100, list(range(5)), list(range(7)))]
+)
+def test_slices_and_frames_are_images_of_their_own(tmp_path, cache, slices, of_clip, of_scan):
+    root = volumes(tmp_path / "images")
+    for _ in range(2):  # read, and from the cache
+        manifest = scan_folder(root, cache=cache, settings=DataSettings(path=root, slices=slices))
+        of_label = [*(f"clip.dcm#{number}" for number in of_clip), *(f"scan.nii.gz#{number}" for number in of_scan)]
+        assert [file.path for file in manifest.files] == [
+            f"{label}/{name}" for label in "ab" for name in (*of_label, "single.png")
+        ]
+        assert all(file.readable for file in manifest.files)
+        assert len({file.sha256 for file in manifest.files}) == len(manifest.files)
+        for row, file in enumerate(manifest.files):
+            whole, mark, _ = file.path.partition("#")
+            assert file.volume == (whole if mark else "")
+            assert file.size_bytes == (root / whole).stat().st_size
+            decoded = read_image(manifest.root / file.path)
+            assert (file.format, file.height, file.width) == (decoded.format, decoded.height, decoded.width)
+            assert abs(manifest.facts["mean"][row] - decoded.pixels.mean()) < 0.01
+            expected = Image.fromarray(decoded.pixels).resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BILINEAR)
+            np.testing.assert_array_equal(manifest.thumbnails[row], expected)
+    patients = {file.path[:6]: file.patient for file in manifest.files}
+    assert patients["a/clip"]
+    assert patients["a/clip"] != patients["b/clip"]
+    assert patients["a/scan"] == patients["a/sing"] == ""
+
+
+def test_copies_of_a_volume_have_the_hashes_of_its_slices(tmp_path, cache):
+    root = volumes(tmp_path / "images")
+    (root / "b" / "copy.nii.gz").write_bytes((root / "a" / "scan.nii.gz").read_bytes())
+    files = by_path(scan_folder(root, cache=cache, settings=DataSettings(path=root, slices=2)))
+    copies = [path for path in files if path.startswith("b/copy.nii.gz#")]
+    assert len(copies) == 2
+    assert [files[path].sha256 for path in copies] == [files[path.replace("b/copy", "a/scan")].sha256 for path in copies]
+
+
+def test_another_number_of_slices_starts_anew(tmp_path, cache, decoded):
+    root = volumes(tmp_path / "images")
+    first, second, third = (
+        scan_folder(root, cache=cache, settings=DataSettings(path=root, slices=slices)) for slices in (1, 2, 2)
+    )
+    assert (len(first), len(second), len(third)) == (6, 10, 10)
+    assert len(decoded) == 4  # the two pictures twice
+    assert first.fingerprint != second.fingerprint == third.fingerprint
+    assert second.thumbnails.shape[0] == second.facts.shape[0] == 10
+    assert not first.thumbnails_path.exists()
+
+
+def test_a_broken_frame_is_one_unreadable_image(tmp_path, cache):
+    root = volumes(tmp_path / "images")
+    content = (root / "a" / "clip.dcm").read_bytes()
+    (root / "a" / "cut.dcm").write_bytes(content[: len(content) - 20 * 16])  # the last frame is gone
+    manifest = scan_folder(root, cache=cache, settings=DataSettings(path=root, slices=5))
+    broken = [file for file in manifest.files if not file.readable]
+    assert broken
+    assert {file.path.partition("#")[0] for file in broken} == {"a/cut.dcm"}
+    assert "a/cut.dcm#4" in {file.path for file in broken}
+    assert all(file.problem for file in broken)
+
+
+# ---------------------------------------------------------------------------------------------------- facts and headers
+
+
+def test_facts_stand_in_the_rows_of_their_images(root, cache):
+    colour = np.zeros((30, 40, 3), dtype=np.uint8)
+    colour[..., 1] = 200
+    Image.fromarray(colour).save(root / "a" / "0.jpg", quality=66)
+    (root / "b" / "0.png").touch()
+    for _ in range(2):
+        manifest = scan_folder(root, cache=cache)
+        assert (manifest.facts.dtype, len(manifest.facts)) == (FACTS, 8)
+        for row, file in enumerate(manifest.files):
+            facts = manifest.facts[row]
+            if file.readable:
+                grey = np.asarray(Image.open(root / file.path).convert("L"))
+                assert facts["mean"] == pytest.approx(grey.mean(), abs=1e-3)
+                assert facts["colour"] == (file.path == "a/0.jpg")
+            else:
+                assert all(np.isnan(facts[name]) for name in FACTS.names)
+        assert manifest.facts["quality"][[0, 2]].tolist() == [66, 75]
+        assert np.isnan(np.delete(manifest.facts["quality"], [0, 2])).all()
+        assert manifest.files[0].encoding == "quality 66, 4:2:0"
+
+
+def test_what_the_header_says_is_in_the_manifest(root, cache):
+    tags = Image.Exif()
+    tags[0x010F], tags[0x013B], tags[0x0112] = "Acme", "Jane Doe", 6
+    picture(root / "a" / "0.jpg", 9, exif=tags, quality=50, progressive=True)
+    for _ in range(2):
+        file = by_path(scan_folder(root, cache=cache))["a/0.jpg"]
+        assert (file.encoding, file.source, file.private) == ("quality 50, progressive", "Acme", ("Artist",))
+        assert (file.turned, file.width, file.height) == (True, 30, 40)
+    assert "Jane" not in (next(cache.rglob("index.json"))).read_text()
+
+
+def test_masks_beside_images_are_left_out_but_listed(root, cache):
+    for name in ("a/1_mask.png", "a/1_mask_1.png", "b/7_mask.png"):
+        picture(root / name, 40)
+    manifest = scan_folder(root, cache=cache)
+    files = by_path(manifest)
+    for name in ("a/1_mask.png", "a/1_mask_1.png"):
+        assert (files[name].status, files[name].problem) == ("excluded", f"{DERIVED}a/1.png")
+        assert len(files[name].sha256) == 64
+    assert files["b/7_mask.png"].readable  # there is no b/7
+    assert sum(file.readable for file in files.values()) == 7
+    (root / "a" / "1.png").unlink()
+    assert by_path(scan_folder(root, cache=cache))["a/1_mask.png"].readable
+
+
+# ---------------------------------------------------------------------------------------------------- other containers
+
+
+def expected_rows(manifest: Manifest) -> None:
+    assert all(file.readable for file in manifest.files)
+    for row, file in enumerate(manifest.files):
+        np.testing.assert_array_equal(manifest.thumbnails[row], expected_thumbnail(manifest.root / file.path))
+
+
+def test_a_zip_is_unpacked_once_and_read(root, cache, tmp_path, decoded):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as container:
+        for path in sorted(root.rglob("*.*")):
+            container.write(path, path.relative_to(root.parent).as_posix())
+    for _ in range(2):
+        manifest = scan_folder(tmp_path / "set.zip", cache=cache)
+        assert (manifest.classes, len(manifest)) == (("a", "b"), 6)
+        expected_rows(manifest)
+    assert len(decoded) == 6
+
+
+def test_a_table_names_classes_parts_and_patients(root, cache, tmp_path):
+    lines = [f"images/{name},{label},{part},{patient}" for name, label, part, patient in (
+        ("a/1.png", "ill", "train", "p1"),
+        ("a/2.jpg", "ill", "test", "p2"),
+        ("b/1.png", "well", "train", "p3"),
+        ("b/2.tif", "well", "test", ""),
+    )]  # fmt: skip
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["path,label,split,patient_id", *lines]) + "\n")
+    manifest = scan_folder(table, cache=cache)
+    assert [(Path(file.path).name, file.label, file.part, file.patient) for file in manifest.files] == [
+        ("1.png", "ill", "train", "p1"),
+        ("2.jpg", "ill", "test", "p2"),
+        ("1.png", "well", "train", "p3"),
+        ("2.tif", "well", "test", ""),
+    ]
+    expected_rows(manifest)
+
+
+def test_a_table_given_beside_a_folder(root, cache, tmp_path):
+    table = tmp_path / "elsewhere.csv"
+    names = [("a/1.png", "x"), ("a/2.jpg", "y"), ("b/1.png", "x"), ("b/2.tif", "y")]
+    table.write_text("\n".join(["where,truth", *(f"{name},{label}" for name, label in names)]) + "\n")
+    columns = ColumnSettings(path="where", label="truth")
+    manifest = scan_folder(root, cache=cache, settings=DataSettings(path=root, table=table, columns=columns))
+    assert [(file.path, file.label) for file in manifest.files] == names
+    expected_rows(manifest)
+
+
+def test_a_medmnist_file(cache, tmp_path):
+    content = {}
+    for part, size in {"train": 8, "val": 4, "test": 4}.items():
+        content[f"{part}_images"] = np.random.default_rng(size).integers(0, 256, (size, 28, 28), dtype=np.uint8)
+        content[f"{part}_labels"] = (np.arange(size) % 2).astype(np.uint8)[:, None]
+    np.savez(tmp_path / "pneumoniamnist.npz", **content)
+    manifest = scan_folder(tmp_path / "pneumoniamnist.npz", cache=cache)
+    assert manifest.classes == ("normal", "pneumonia")
+    assert Counter(file.part for file in manifest.files) == {"train": 8, "validation": 4, "test": 4}
+    expected_rows(manifest)
+
+
+# ---------------------------------------------------------------------------------------------------- processes
+
+
+@pytest.fixture
+def many(tmp_path) -> Path:
+    """As many tiny files as are read in processes, broken ones among them."""
+    folder = tmp_path / "many"
+    for number in range(520):
+        picture(folder / "ab"[number % 2] / f"{number:03d}.png", number, size=(20, 18))
+    (folder / "a" / "empty.png").touch()
+    (folder / "b" / "text.png").write_text("no picture")
+    return folder
+
+
+def test_processes_give_what_threads_give(many, cache, monkeypatch):
+    used: list[bool] = []
+
+    def noted(*arguments, processes, **options):
+        used.append(processes)
+        return map_in_order(*arguments, processes=processes, workers=2, **options)
+
+    monkeypatch.setattr(scan, "map_in_order", noted)
+    in_processes = scan_folder(many, cache=cache / "processes")
+    monkeypatch.setattr(scan, "_MANY", 10**9)
+    in_threads = scan_folder(many, cache=cache / "threads")
+    assert used == [True, False]
+    assert in_processes.files == in_threads.files
+    assert sum(file.readable for file in in_processes.files) == 520
+    np.testing.assert_array_equal(in_processes.thumbnails, in_threads.thumbnails)
+    assert in_processes.facts.tobytes() == in_threads.facts.tobytes()
+    assert in_processes.fingerprint == in_threads.fingerprint
+
+
 # ---------------------------------------------------------------------------------------------------- the next scan
 
 
@@ -228,15 +475,41 @@ def test_only_changed_files_are_read_again(root, cache, decoded):
     assert second.fingerprint != first.fingerprint
     assert second.thumbnails_path != first.thumbnails_path
     assert not first.thumbnails_path.exists()  # nothing old piles up
-    assert len(list(second.thumbnails_path.parent.iterdir())) == 2
+    assert set(second.thumbnails_path.parent.iterdir()) == {
+        second.thumbnails_path,
+        second.facts_path,
+        second.thumbnails_path.parent / "index.json",
+    }
 
 
-def test_same_size_and_new_time_is_read_again(root, cache, decoded):
-    scan_folder(root, cache=cache)
+def test_same_size_and_new_time_is_read_again_but_the_arrays_are_left_alone(root, cache, decoded):
+    first = scan_folder(root, cache=cache)
+    arrays = (first.thumbnails_path, first.facts_path)
+    before = [(path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino) for path in arrays]
     decoded.clear()
     os.utime(root / "a" / "1.png", ns=(0, 10**9))
-    scan_folder(root, cache=cache)
+    second = scan_folder(root, cache=cache)
     assert len(decoded) == 1
+    assert (second.files, second.fingerprint) == (first.files, first.fingerprint)
+    assert (second.thumbnails_path, second.facts_path) == arrays
+    assert [(path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino) for path in arrays] == before
+    third = scan_folder(root, cache=cache)
+    assert len(decoded) == 1  # the new time is known now
+    assert third.files == first.files
+
+
+def test_new_content_of_the_same_length_is_seen_among_touched_files(root, cache, decoded):
+    picture(root / "b" / "3.bmp", 50)
+    first = scan_folder(root, cache=cache)
+    for path in root.rglob("*.*"):
+        os.utime(path, ns=(0, 10**9))
+    size = (root / "b" / "3.bmp").stat().st_size
+    picture(root / "b" / "3.bmp", 51)
+    assert (root / "b" / "3.bmp").stat().st_size == size
+    second = scan_folder(root, cache=cache)
+    assert [old.sha256 == new.sha256 for old, new in zip(first.files, second.files, strict=True)] == [True] * 5 + [False]
+    for row, file in enumerate(second.files):
+        np.testing.assert_array_equal(second.thumbnails[row], expected_thumbnail(root / file.path))
 
 
 def test_data_sets_share_a_cache_folder_without_mixing(root, cache, tmp_path, decoded):
@@ -260,11 +533,12 @@ def test_relative_and_absolute_paths_are_the_same_data_set(root, cache, decoded,
     assert (second.root, second.thumbnails_path) == (root, first.thumbnails_path)
 
 
-@pytest.mark.parametrize("damage", ["index", "thumbnails", "missing", "version", "empty"])
+@pytest.mark.parametrize("damage", ["index", "thumbnails", "missing", "version", "empty", "facts", "facts missing", "short"])
 def test_a_damaged_cache_is_made_anew(root, cache, decoded, damage):
     first = scan_folder(root, cache=cache)
     expected = np.array(first.thumbnails)
-    index, thumbnails = first.thumbnails_path.parent / "index.json", first.thumbnails_path
+    index, thumbnails, facts = first.thumbnails_path.parent / "index.json", first.thumbnails_path, first.facts_path
+    measured = facts.read_bytes()
     if damage == "index":
         index.write_text(index.read_text()[:-50])
     elif damage == "thumbnails":
@@ -272,7 +546,13 @@ def test_a_damaged_cache_is_made_anew(root, cache, decoded, damage):
     elif damage == "missing":
         thumbnails.unlink()
     elif damage == "version":
-        index.write_text(index.read_text().replace("Pillow", "Pillow 0."))
+        index.write_text(json.dumps(json.loads(index.read_text()) | {"version": "of another Pillow"}))
+    elif damage == "facts":
+        facts.write_bytes(measured[:-50])
+    elif damage == "facts missing":
+        facts.unlink()
+    elif damage == "short":
+        np.save(facts, first.facts[:-1])
     else:
         thumbnails.write_bytes(b"")
     decoded.clear()
@@ -280,6 +560,7 @@ def test_a_damaged_cache_is_made_anew(root, cache, decoded, damage):
     assert len(decoded) == 6
     assert second.files == first.files
     np.testing.assert_array_equal(second.thumbnails, expected)
+    assert second.facts_path.read_bytes() == measured
 
 
 def test_nothing_is_written_beside_the_images(root, cache):
@@ -354,7 +635,7 @@ def test_a_data_set_without_a_readable_image_is_refused(tmp_path, cache):
         (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "images" / name).write_bytes(b"" if name == "a/1.png" else b"no image")
     message = refusal(tmp_path / "images", cache)
-    assert "no readable image was found. Read are JPEG, PNG, BMP, TIFF. Found: 2 not an image, 1 empty" in message
+    assert f"no readable image was found. Read are {', '.join(FORMATS)}. Found: 2 not an image, 1 empty" in message
     assert "a/1.png: the file has zero bytes" in message
 
 

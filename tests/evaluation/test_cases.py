@@ -58,7 +58,7 @@ def test_no_case_twice_and_never_more_than_asked(n, each, seed):
 
 def test_leaked_and_quarantined_images_do_not_count_as_clean(tmp_path):
     files = tuple(ImageFile(f"{number}.png", label, "test", 1, str(number), "readable") for number, label in enumerate("abab"))
-    manifest = Manifest(tmp_path, ("a", "b"), files, tmp_path / "thumbnails.npy")
+    manifest = Manifest(tmp_path, ("a", "b"), files, tmp_path / "thumbnails.npy", tmp_path / "facts.npy")
     split = Split(("test", "train", "test", "test"), ("leaked", "", "", "quarantined"), (0, 0, 1, 2), 0, "made up")
     made = predictions_of("m", manifest, split, part="test", probabilities=np.full((3, 2), 0.5))
     assert made.rows.tolist() == [0, 2, 3]

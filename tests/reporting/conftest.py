@@ -64,7 +64,8 @@ def build_manifest(folder: Path, rng: np.random.Generator) -> Manifest:
     thumbnails.append(np.zeros((128, 128), np.uint8))
     order = sorted(range(len(files)), key=lambda row: files[row].path)
     np.save(folder / "thumbnails.npy", np.stack([thumbnails[row] for row in order]))
-    return Manifest(folder / "images", CLASSES, tuple(files[row] for row in order), folder / "thumbnails.npy")
+    in_order = tuple(files[row] for row in order)
+    return Manifest(folder / "images", CLASSES, in_order, folder / "thumbnails.npy", folder / "facts.npy")
 
 
 def build_split(manifest: Manifest, *, leaks: bool) -> Split:

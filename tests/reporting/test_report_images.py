@@ -14,7 +14,8 @@ from PIL import Image
 
 from vitrail.explanation import draw_map, write_picture
 from vitrail.records import Explanation, RunResult
-from vitrail.reporting.images import PICTURE_SIDE, Thumbnails, map_pictures
+from vitrail.reporting.images import PICTURE_SIDE, map_pictures
+from vitrail.reporting.thumbnails import Thumbnails
 
 
 def opened(uri: str) -> Image.Image:
@@ -89,10 +90,13 @@ def test_an_image_of_another_size_is_not_drawn_under_the_map(tmp_path: Path) -> 
 
 def test_thumbnails_have_the_proportions_of_their_image(result: RunResult) -> None:
     thumbnails = Thumbnails(result.manifest)
-    assert opened(thumbnails.uri("train/glioma/scan_001.png")).size == (77, 96)
-    assert opened(thumbnails.uri("train/glioma/scan_000.png")).size == (96, 96)
+    assert opened(thumbnails.uri("train/glioma/scan_001.png")).size == (102, 128)
+    assert opened(thumbnails.uri("train/glioma/scan_000.png")).size == (128, 128)
     assert thumbnails.uri("train/glioma/torn.png") == ""
     assert thumbnails.uri("nowhere.png") == ""
+    picture = thumbnails.picture("train/glioma/scan_001.png")
+    assert (picture.width, picture.height) == (102, 128)
+    assert (picture.label, picture.part) == ("glioma", "train")
 
 
 def test_thumbnails_that_do_not_fit_the_manifest_are_left_out(result: RunResult, tmp_path: Path) -> None:

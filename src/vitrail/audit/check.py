@@ -13,8 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from vitrail.audit.groups import copies, exact_groups
-from vitrail.records import Evidence, Finding, ImageFile, Manifest, Severity
+import numpy as np
+
+from vitrail.audit.descriptors import describe_all
+from vitrail.audit.groups import copies, edges_of, exact_edges, exact_groups, unite
+from vitrail.audit.patients import Patients, find_patients
+from vitrail.audit.similarity import Similarity, find_near_copies
+from vitrail.records import Evidence, Finding, FloatArray, ImageFile, Manifest, Severity
 
 
 class NotApplicable(Exception):
@@ -28,11 +33,14 @@ class Check(Protocol):
         code: Stable code: letters of the family and a number, for example ``DUP201``. Never reused for another question.
         title: What it looks for, a few words.
         why: One sentence for a beginner: why it matters.
+        explanation: A paragraph or two for a beginner (``vitrail audit --explain CODE``): what the words mean, how the check
+            looks, when it can be wrong, and what people do about it.
     """
 
     code: str
     title: str
     why: str
+    explanation: str
 
     def run(self, context: AuditContext) -> Finding | None:
         """Look at the data set.
@@ -52,8 +60,11 @@ class AuditContext:
 
     Attributes:
         manifest: The data set.
-        groups: Group number per file; copies of one image share it.
-        copies: Positions of the files of every group with more than one file, large groups first.
+        groups: Group number per file; copies of one image, slices of one volume and images of one patient share it.
+        copies: Positions of the files of every group of byte-identical files, large groups first.
+        similarity: The copies that are not byte-identical.
+        pictures: Number per file that all copies of one picture share, byte-identical or not.
+        patients: Who is on the images.
         uses_shipped_parts: Whether the study keeps the data set's own test part; otherwise it draws all parts anew, and no copy
             can leak.
     """
@@ -61,19 +72,40 @@ class AuditContext:
     manifest: Manifest
     groups: tuple[int, ...]
     copies: tuple[tuple[int, ...], ...]
+    similarity: Similarity
+    pictures: tuple[int, ...]
+    patients: Patients
     uses_shipped_parts: bool = True
 
     @classmethod
-    def of(cls, manifest: Manifest, *, uses_shipped_parts: bool = True) -> AuditContext:
-        """Compute what the checks share."""
-        groups = exact_groups(manifest)
-        return cls(manifest, groups, copies(groups), uses_shipped_parts)
+    def of(cls, manifest: Manifest, *, uses_shipped_parts: bool = True, patient: str | None = None) -> AuditContext:
+        """Compute what the checks share.
+
+        Raises:
+            StudyError: ``patient`` (the study's ``data.patient``) is no regular expression with one group.
+        """
+        patients = find_patients(manifest, patient)
+        exact = exact_groups(manifest)
+        first = [int(row) for row in np.unique(exact, return_index=True)[1] if manifest.files[int(row)].readable]
+        similarity = find_near_copies(manifest, np.array(first, dtype=np.int64))
+        same_picture = [*exact_edges(manifest), *((pair.first, pair.second) for pair in similarity.pairs)]
+        readable = [file.readable for file in manifest.files]
+        volumes = (file.volume if file.readable else "" for file in manifest.files)
+        people = (key if usable else "" for key, usable in zip(patients.keys, readable, strict=True))
+        groups = unite(len(manifest), same_picture, edges_of(volumes), edges_of(people))
+        pictures = unite(len(manifest), same_picture)
+        return cls(manifest, groups, copies(exact), similarity, pictures, patients, uses_shipped_parts)
+
+    @cached_property
+    def alike(self) -> tuple[tuple[int, ...], ...]:
+        """Positions of the files of every picture with more than one file, byte-identical or not, large groups first."""
+        return copies(self.pictures)
 
     @cached_property
     def conflicting(self) -> tuple[tuple[int, ...], ...]:
-        """The groups of ``copies`` that carry more than one label."""
+        """The groups of ``alike`` that carry more than one label."""
         files = self.manifest.files
-        return tuple(rows for rows in self.copies if len({files[row].label for row in rows}) > 1)
+        return tuple(rows for rows in self.alike if len({files[row].label for row in rows}) > 1)
 
     @cached_property
     def quarantined(self) -> frozenset[str]:
@@ -83,16 +115,41 @@ class AuditContext:
     @cached_property
     def leaking(self) -> tuple[tuple[int, ...], ...]:
         """The groups of ``copies`` that stand in the test part that is used and outside it, whatever their labels."""
-        if not self.uses_shipped_parts:
-            return ()
-        files = self.manifest.files
-        return tuple(rows for rows in self.copies if {files[row].part == "test" for row in rows} == {True, False})
+        return tuple(rows for rows in self.copies if self.crosses(rows))
 
     @cached_property
     def leaked(self) -> frozenset[str]:
-        """Paths of the files of the shipped test part that have a copy outside it."""
+        """Paths of the files of the shipped test part of which a copy, a slice or, surely, the patient stands outside it."""
+        shared = [*self.alike, *self.sharing(file.volume for file in self.manifest.files)]
+        if self.patients.certain:
+            shared += self.sharing(self.patients.keys)
+        return self._in_test(rows for rows in shared if self.crosses(rows))
+
+    @cached_property
+    def doubtful(self) -> frozenset[str]:
+        """Paths of the files of the shipped test part whose group stands outside it too, and that are not surely leaked."""
+        return self._in_test(rows for rows in copies(self.groups) if self.crosses(rows)) - self.leaked
+
+    @cached_property
+    def descriptors(self) -> FloatArray:
+        """One vector per file that says what its image looks like: see :func:`vitrail.audit.descriptors.describe_all`."""
+        return describe_all(self.manifest)
+
+    def crosses(self, rows: Iterable[int]) -> bool:
+        """Whether files stand in the test part that is used and outside it."""
+        return self.uses_shipped_parts and {self.manifest.files[row].part == "test" for row in rows} == {True, False}
+
+    def sharing(self, keys: Iterable[str]) -> list[tuple[int, ...]]:
+        """Return the positions of the readable files that share a key, for every key that several have, in order."""
+        members: dict[str, list[int]] = {}
+        for row, key in enumerate(keys):
+            if key and self.manifest.files[row].readable:
+                members.setdefault(key, []).append(row)
+        return [tuple(rows) for rows in members.values() if len(rows) > 1]
+
+    def _in_test(self, groups: Iterable[tuple[int, ...]]) -> frozenset[str]:
         files = self.manifest.files
-        return frozenset(files[row].path for rows in self.leaking for row in rows if files[row].part == "test")
+        return frozenset(files[row].path for rows in groups for row in rows if files[row].part == "test")
 
     def readable(self, part: str | None = None) -> list[int]:
         """Return the positions of the readable files, of one shipped part or of all."""

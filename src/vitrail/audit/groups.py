@@ -42,12 +42,13 @@ def unite(size: int, *edge_sets: Iterable[Edge]) -> tuple[int, ...]:
 
 def exact_edges(manifest: Manifest) -> list[Edge]:
     """Return an edge from the first readable file with some bytes to every later one with the same bytes."""
+    return edges_of(file.sha256 if file.readable else "" for file in manifest.files)
+
+
+def edges_of(keys: Iterable[str]) -> list[Edge]:
+    """Return an edge from the first file with some key to every later one with the same key; files without a key have none."""
     first: dict[str, int] = {}
-    edges = []
-    for row, file in enumerate(manifest.files):
-        if file.readable and first.setdefault(file.sha256, row) != row:
-            edges.append((first[file.sha256], row))
-    return edges
+    return [(first[key], row) for row, key in enumerate(keys) if key and first.setdefault(key, row) != row]
 
 
 def exact_groups(manifest: Manifest) -> tuple[int, ...]:

@@ -6,13 +6,46 @@ import datetime
 from dataclasses import replace
 from typing import Any
 
-from vitrail.audit.balance import ClassImbalance, SmallTestClass, SmallValidationPart
+from vitrail.audit.balance import ClassImbalance, SampleSize, SmallTestClass, SmallValidationPart
 from vitrail.audit.check import AuditContext, Check, NotApplicable, number_of
-from vitrail.audit.duplicates import ExactDuplicates
-from vitrail.audit.files import MisnamedImages, NoImages, PassedOver, UnreadableImages, UnusualImages, is_image
+from vitrail.audit.duplicates import ExactDuplicates, NearDuplicates, Redundancy, TurnedDuplicates
+from vitrail.audit.files import (
+    DerivedFiles,
+    MisnamedImages,
+    MixedPolarity,
+    NoImages,
+    PassedOver,
+    UnreadableImages,
+    UnusualImages,
+    Volumes,
+    is_image,
+)
 from vitrail.audit.labels import ConflictingLabels
-from vitrail.audit.leaks import LeakedTestImages, LeakedValidationImages
+from vitrail.audit.leaks import (
+    LeakedTestImages,
+    LeakedValidationImages,
+    NearlyLeakedTestImages,
+    PatientsAcrossParts,
+    VolumesAcrossParts,
+)
+from vitrail.audit.names import ClassNames
+from vitrail.audit.privacy import BurnedInText, PersonalExif, PersonalHeaders, PersonalPaths
+from vitrail.audit.quality import BlankImages, ClippedImages, LowResolution, OddShapes, OutOfFocus
+from vitrail.audit.separability import ClassSeparability
+from vitrail.audit.shift import Shift
+from vitrail.audit.shortcuts import (
+    BorderShortcut,
+    CompressionShortcut,
+    FileShortcut,
+    IntensityShortcut,
+    NestedSource,
+    OverlayShortcut,
+    SourceShortcut,
+)
+from vitrail.audit.suspicion import LikelyLabelErrors, OffTopicImages
+from vitrail.engine import one_thread_per_product
 from vitrail.errors import AuditStopped, Problem, StudyError
+from vitrail.progress import SILENT, Progress
 from vitrail.records import AuditReport, CheckOutcome, Finding, Manifest
 from vitrail.study import AuditSettings
 
@@ -20,14 +53,45 @@ CHECKS: tuple[Check, ...] = (
     UnreadableImages(),
     MisnamedImages(),
     NoImages(),
+    DerivedFiles(),
     UnusualImages(),
+    MixedPolarity(),
+    Volumes(),
     PassedOver(),
     ExactDuplicates(),
+    NearDuplicates(),
+    TurnedDuplicates(),
+    Redundancy(),
     LeakedTestImages(),
+    NearlyLeakedTestImages(),
+    PatientsAcrossParts(),
+    VolumesAcrossParts(),
     LeakedValidationImages(),
     ConflictingLabels(),
+    LikelyLabelErrors(),
+    ClassNames(),
+    OffTopicImages(),
+    FileShortcut(),
+    BorderShortcut(),
+    IntensityShortcut(),
+    OverlayShortcut(),
+    SourceShortcut(),
+    CompressionShortcut(),
+    NestedSource(),
+    BlankImages(),
+    ClippedImages(),
+    OutOfFocus(),
+    LowResolution(),
+    OddShapes(),
+    PersonalHeaders(),
+    BurnedInText(),
+    PersonalExif(),
+    PersonalPaths(),
     ClassImbalance(),
     SmallTestClass(),
+    SampleSize(),
+    Shift(),
+    ClassSeparability(),
     SmallValidationPart(),
 )
 """Every check, in the order of the report. A new check adds a line here."""
@@ -36,7 +100,13 @@ _ORDER = {"error": 0, "warning": 1, "info": 2}
 
 
 def run_audit(
-    manifest: Manifest, *, settings: AuditSettings, uses_shipped_parts: bool = True, today: datetime.date | None = None
+    manifest: Manifest,
+    *,
+    settings: AuditSettings,
+    uses_shipped_parts: bool = True,
+    patient: str | None = None,
+    today: datetime.date | None = None,
+    progress: Progress = SILENT,
 ) -> AuditReport:
     """Ask every check, and work out what follows for each file.
 
@@ -44,25 +114,42 @@ def run_audit(
         manifest: The data set.
         settings: The findings that the study accepts.
         uses_shipped_parts: Whether the study keeps the test part that the data set ships (``split.use_shipped_test``).
+        patient: How paths tell patients (``data.patient``).
         today: The day on which acceptances are judged; ``None``: the day of the call.
+        progress: Told of every check.
 
     Raises:
-        StudyError: The study accepts a code that no check has.
+        StudyError: The study accepts a code that no check has, or ``patient`` is no pattern.
     """
     check_acceptances(settings)
-    context = AuditContext.of(manifest, uses_shipped_parts=uses_shipped_parts)
+    report = ask(manifest, uses_shipped_parts=uses_shipped_parts, patient=patient, progress=progress)
+    return judge(report, settings, today=today)
+
+
+def ask(
+    manifest: Manifest, *, uses_shipped_parts: bool = True, patient: str | None = None, progress: Progress = SILENT
+) -> AuditReport:
+    """Ask every check. The report depends on the arguments alone: it can be kept and judged anew.
+
+    Raises:
+        StudyError: ``patient`` is no pattern.
+    """
     findings: list[Finding] = []
     silent: list[CheckOutcome] = []
-    for check in CHECKS:
-        try:
-            finding = check.run(context)
-        except NotApplicable as reason:
-            silent.append(CheckOutcome(check.code, check.title, "not applicable", str(reason)))
-            continue
-        if finding is None:
-            silent.append(CheckOutcome(check.code, check.title, "passed"))
-        else:
-            findings.append(_judge(finding, settings, today or datetime.date.today()))
+    with one_thread_per_product(), progress.task("Auditing", len(CHECKS) + 1) as advance:
+        context = AuditContext.of(manifest, uses_shipped_parts=uses_shipped_parts, patient=patient)
+        advance()
+        for check in CHECKS:
+            try:
+                finding = check.run(context)
+            except NotApplicable as reason:
+                silent.append(CheckOutcome(check.code, check.title, "not applicable", str(reason)))
+            else:
+                if finding is None:
+                    silent.append(CheckOutcome(check.code, check.title, "passed"))
+                else:
+                    findings.append(finding)
+            advance()
     return AuditReport(
         images=sum(is_image(file) for file in manifest.files),
         readable=sum(file.readable for file in manifest.files),
@@ -71,7 +158,14 @@ def run_audit(
         groups=context.groups,
         quarantined=context.quarantined,
         leaked=context.leaked,
+        doubtful=context.doubtful,
     )
+
+
+def judge(report: AuditReport, settings: AuditSettings, *, today: datetime.date | None = None) -> AuditReport:
+    """Mark the findings that the study accepts on a day; ``None``: the day of the call."""
+    day = today or datetime.date.today()
+    return replace(report, findings=tuple(_judge(finding, settings, day) for finding in report.findings))
 
 
 def enforce(report: AuditReport) -> None:
@@ -105,6 +199,7 @@ def summary(report: AuditReport) -> dict[str, Any]:
         ],
         "quarantined": sorted(report.quarantined),
         "leaked": sorted(report.leaked),
+        "doubtful": sorted(report.doubtful),
     }
 
 

@@ -1,4 +1,4 @@
-"""The one pass over the bytes: every file is read once, hashed, decoded to a small grey thumbnail, and described.
+"""The one pass over the bytes: every file is read once, hashed, decoded to a small grey thumbnail, measured and described.
 
 What the pass finds is kept in a cache; the next scan of the same folder touches only files whose size or time has changed.
 """
@@ -6,6 +6,7 @@ What the pass finds is kept in a cache; the next scan of the same folder touches
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -13,36 +14,43 @@ import stat
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
-import PIL
+import numpy.typing as npt
 from numpy.lib import format as npy
 from pydantic import TypeAdapter
 
+from vitrail.datasets.decoded import START_LENGTH, Reader, spread_frames
+from vitrail.datasets.derived import DERIVED, derived_files
+from vitrail.datasets.facts import FACTS, THUMBNAIL_SIZE, UNKNOWN, look
 from vitrail.datasets.folder import FoundFile, find_layout, printable
-from vitrail.datasets.raster import FORMATS, SIGNATURE_LENGTH, THUMBNAIL_SIZE, identify, read_thumbnail
+from vitrail.datasets.images import FORMATS, reader_of
 from vitrail.engine import map_in_order
 from vitrail.errors import DataError, OutputError
 from vitrail.progress import SILENT, Progress
 from vitrail.records import ByteArray, FileStatus, ImageFile, Manifest
-from vitrail.storage import fingerprint, whole_file, write_text
+from vitrail.settings import DataSettings
+from vitrail.storage import fingerprint, versions, whole_file, write_text
 
 BYTES_LIMIT = 2 * 1024**3
 """Longer files are not read into memory: they are hashed and reported as too large."""
 
 # What is kept depends on how it was made: another version of either starts anew.
-_CACHE_VERSION = f"2, Pillow {PIL.__version__}"
+_CACHE_VERSION = f"4, {versions('pillow', 'pydicom', 'nibabel')}"
 _BATCH = 16  # files per job: small images cost little more than the job itself
+_MANY = 500  # from so many files on, processes are worth their start
+_FEW = 1000  # so many changed files are held in memory to see whether their content has changed too
 _BLACK = bytes(THUMBNAIL_SIZE * THUMBNAIL_SIZE)
+_NO_FACTS = UNKNOWN.tobytes()
 
 
 class _Entry(NamedTuple):
-    """What the cache keeps of one file; its position is the row of its thumbnail. See :class:`ImageFile`."""
+    """What the cache keeps of one image; its position is the row of its thumbnail. See :class:`ImageFile`."""
 
-    path: str
+    path: str  # of the file
     size_bytes: int
     mtime_ns: int
     sha256: str  # empty where the bytes could not be read: tried again next time, for permissions change without a trace
@@ -53,11 +61,28 @@ class _Entry(NamedTuple):
     width: int = 0
     height: int = 0
     turned: bool = False
+    patient: str = ""
+    volume: str = ""
+    encoding: str = ""
+    source: str = ""
+    private: tuple[str, ...] = ()
+    frame: int | None = None  # of a file with several frames or slices: which of them this is
 
     @property
-    def key(self) -> tuple[str, int, int]:
+    def key(self) -> _Key:
         """What tells an untouched file."""
         return self.path, self.size_bytes, self.mtime_ns
+
+
+_Key = tuple[str, int, int]
+
+
+class _Image(NamedTuple):
+    """One image as the pass found it: its entry, and the bytes of its row in the two arrays."""
+
+    entry: _Entry
+    thumbnail: bytes = _BLACK
+    facts: bytes = _NO_FACTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +91,24 @@ class _Index:
 
     version: str
     thumbnails: str
+    facts: str
     entries: list[_Entry]
 
 
 @dataclass(frozen=True, slots=True)
 class _Cached:
-    """What an earlier scan left: entries by key, with the row of their thumbnail."""
+    """What an earlier scan left: entries by key, with the rows of their images."""
 
     index: _Index
-    rows: Mapping[tuple[str, int, int], int]
+    rows: Mapping[_Key, list[int]]
     thumbnails: ByteArray
+    facts: npt.NDArray[np.void]
+
+    def images(self, key: _Key) -> list[_Image]:
+        """Return the images of an unchanged file."""
+        return [
+            _Image(self.index.entries[row], self.thumbnails[row].tobytes(), self.facts[row].tobytes()) for row in self.rows[key]
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,41 +121,43 @@ class _Item:
     problem: str
 
     @property
-    def key(self) -> tuple[str, int, int]:
+    def key(self) -> _Key:
         """What tells an untouched file."""
         return self.found.path, self.size_bytes, self.mtime_ns
 
 
-def scan_folder(root: Path, *, cache: Path, progress: Progress = SILENT) -> Manifest:
+def scan_folder(root: Path, *, cache: Path, settings: DataSettings | None = None, progress: Progress = SILENT) -> Manifest:
     """Find the images under ``root`` and read each file once.
 
     Broken files never stop the scan: they are in the manifest with their problem. See :func:`find_layout` for the layout.
 
     Args:
-        root: Folder of class folders, with or without train, validation and test folders above them. Never written to.
-        cache: Folder for thumbnails and hashes. May be shared by many data sets. Unchanged files (same path, size and
+        root: Folder of class folders, with or without train, validation and test folders above them; or a table or an archive
+            of images. Never written to.
+        cache: Folder for thumbnails and measurements. May be shared by many data sets. Unchanged files (same path, size and
             modification time) are not read again.
+        settings: Where labels come from and how many slices are taken from volumes; ``None``: the usual.
         progress: Told how far the reading is.
 
     Raises:
         DataError: The folder cannot be used: missing, empty, fewer than two classes, or a class with fewer than two images.
         OutputError: The cache cannot be written.
     """
-    layout = find_layout(root)
+    settings = settings or DataSettings(path=root)
+    layout = find_layout(root, cache=cache, settings=settings, progress=progress)
     for note in layout.notes:
         progress.say(note)
     items = [_look(found) for found in layout.files]
     folder = cache / fingerprint(printable(str(root.resolve())))
-    cached = _open_cache(folder)
-    if cached is not None and [item.key for item in items] == [entry.key for entry in cached.index.entries if entry.sha256]:
+    version = f"{_CACHE_VERSION}, slices {settings.slices}"
+    cached = _open_cache(folder, version)
+    if cached is not None and [item.key for item in items] == list(cached.rows):
         index = cached.index
     else:
-        index = _read(items, cached=cached, folder=folder, root=root, progress=progress)
+        index = _Pass(folder, version, settings.slices, root, progress).read(items, cached)
     files = _image_files(items, index.entries)
     classes = tuple(sorted({file.label for file in files}))
-    return Manifest(
-        root=root.absolute(), classes=classes, files=files, thumbnails_path=folder / index.thumbnails, notes=layout.notes
-    )
+    return Manifest(layout.root.absolute(), classes, files, folder / index.thumbnails, folder / index.facts, layout.notes)
 
 
 def _look(found: FoundFile) -> _Item:
@@ -138,120 +173,231 @@ def _look(found: FoundFile) -> _Item:
     return _Item(found, status.st_size, status.st_mtime_ns, problem)
 
 
-def _read(items: list[_Item], *, cached: _Cached | None, folder: Path, root: Path, progress: Progress) -> _Index:
-    """Read what has changed, write thumbnails and index, and remove what they replace; of a useless data set, keep nothing."""
-    known = {item.key: cached.rows[item.key] for item in items if item.key in cached.rows} if cached is not None else {}
-    changed = [item for item in items if item.key not in known]
-    if known:
-        progress.say(f"{len(known):,} of {len(items):,} files are unchanged and are not read again.")
-    thumbnails = folder / f"thumbnails-{fingerprint(_CACHE_VERSION, [item.key for item in items])}.npy"
-    entries: list[_Entry] = []
-    header = {"descr": "|u1", "fortran_order": False, "shape": (len(items), THUMBNAIL_SIZE, THUMBNAIL_SIZE)}
-    try:
-        # Rows are appended to a plain file: a full disk is then an error, where a mapped one would kill the process.
-        with whole_file(thumbnails) as temporary, temporary.open("wb") as stream, _read_changed(changed, progress) as results:
-            npy.write_array_header_1_0(stream, header)
-            for item in items:
-                row = known.get(item.key)
-                if cached is not None and row is not None:
-                    entry, thumbnail = cached.index.entries[row], cached.thumbnails[row].tobytes()
-                else:
-                    entry, thumbnail = next(results)
-                entries.append(entry)
-                stream.write(thumbnail)
-            _check_readable(_image_files(items, entries), root=root)
-        index = _Index(_CACHE_VERSION, thumbnails.name, entries)
-        content = {"version": index.version, "thumbnails": index.thumbnails, "entries": index.entries}
-        write_text(folder / "index.json", json.dumps(content))
-    except OSError as error:
-        raise OutputError(f"{folder}: the cache cannot be written ({error.strerror}). Choose another --output.") from error
-    for old in folder.glob("thumbnails-*.npy"):
-        if old != thumbnails:
-            with contextlib.suppress(OSError):  # still mapped by another process, on systems where that holds a file
-                old.unlink()
-    return index
+# ---------------------------------------------------------------------------------------------------- the pass
 
 
-@contextlib.contextmanager
-def _read_changed(items: list[_Item], progress: Progress) -> Iterator[Iterator[tuple[_Entry, bytes]]]:
-    """Give the entries and thumbnails of ``items``, in order, while threads read them."""
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One pass over the files of a data set.
 
-    def told(batches: Iterable[list[tuple[_Entry, bytes]]]) -> Iterator[tuple[_Entry, bytes]]:
-        for result in itertools.chain.from_iterable(batches):
-            advance()
-            yield result
+    Attributes:
+        folder: Where the cache of the data set lies.
+        version: What the cache is made by.
+        slices: Images taken from a volume or clip.
+        root: The data set, for messages.
+        progress: Told of every file.
+    """
 
-    # Remarks on odd metadata are no concern of the person who waits. Here, for all threads: filters are one per process.
-    with warnings.catch_warnings(), progress.task("Reading images", len(items)) as advance:
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        batches = (items[start : start + _BATCH] for start in range(0, len(items), _BATCH))
-        yield told(map_in_order(_examine_all, batches))
+    folder: Path
+    version: str
+    slices: int
+    root: Path
+    progress: Progress
+
+    def read(self, items: list[_Item], cached: _Cached | None) -> _Index:
+        """Read what has changed and write the cache."""
+        changed = [item for item in items if cached is None or item.key not in cached.rows]
+        if len(changed) < len(items):
+            self.progress.say(f"{len(items) - len(changed):,} of {len(items):,} files are unchanged and are not read again.")
+        with self._read_all(changed) as results:
+            if cached is not None and len(changed) <= _FEW:
+                read = list(results)
+                index = self._touched(items, cached, read)
+                if index is not None:
+                    return index
+                results = iter(read)
+            return self._write(items, cached, results)
+
+    def _touched(self, items: list[_Item], cached: _Cached, read: list[list[_Image]]) -> _Index | None:
+        """Return the index with new times where nothing but the times of files has changed: no array is written then."""
+        paths = [key[0] for key in cached.rows]
+        if [item.found.path for item in items] != paths:
+            return None
+        before = dict(zip(paths, cached.rows.values(), strict=True))
+        entries = list(cached.index.entries)
+        for images in read:
+            rows = before[images[0].entry.path]
+            new = [image.entry for image in images]
+            if [entry.sha256 for entry in new] != [entries[row].sha256 for row in rows] or not new[0].sha256:
+                return None
+            for row, entry in zip(rows, new, strict=True):
+                entries[row] = entry
+        index = _Index(self.version, cached.index.thumbnails, cached.index.facts, entries)
+        with self._failures_as_output_errors():
+            self._write_index(index)
+        return index
+
+    def _write(self, items: list[_Item], cached: _Cached | None, results: Iterator[list[_Image]]) -> _Index:
+        """Write thumbnails, facts and index, and remove what they replace; of a useless data set, keep nothing."""
+        made = fingerprint(self.version, [item.key for item in items])
+        thumbnails, facts = self.folder / f"thumbnails-{made}.npy", self.folder / f"facts-{made}.npy"
+        entries: list[_Entry] = []
+        measured = bytearray()
+        with self._failures_as_output_errors():
+            # Rows are appended to a plain file: a full disk is then an error, where a mapped one would kill the process.
+            with whole_file(thumbnails) as temporary, temporary.open("wb") as stream:
+                _write_header(stream, 0)
+                for item in items:
+                    known = cached is not None and item.key in cached.rows
+                    for image in cached.images(item.key) if known and cached is not None else next(results):
+                        entries.append(image.entry)
+                        stream.write(image.thumbnail)
+                        measured += image.facts
+                stream.seek(0)
+                _write_header(stream, len(entries))  # numpy leaves room for the number to grow: the header keeps its length
+                _check_readable(_image_files(items, entries), root=self.root)
+            with whole_file(facts) as temporary, temporary.open("wb") as stream:
+                np.save(stream, np.frombuffer(measured, dtype=FACTS))
+            index = _Index(self.version, thumbnails.name, facts.name, entries)
+            self._write_index(index)
+        for old in (*self.folder.glob("thumbnails-*.npy"), *self.folder.glob("facts-*.npy")):
+            if old not in (thumbnails, facts):
+                with contextlib.suppress(OSError):  # still mapped by another process, on systems where that holds a file
+                    old.unlink()
+        return index
+
+    def _write_index(self, index: _Index) -> None:
+        content = {"version": index.version, "thumbnails": index.thumbnails, "facts": index.facts, "entries": index.entries}
+        write_text(self.folder / "index.json", json.dumps(content))
+
+    @contextlib.contextmanager
+    def _failures_as_output_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = f"{self.folder}: the cache cannot be written ({error.strerror}). Choose another --output."
+            raise OutputError(reason) from error
+
+    @contextlib.contextmanager
+    def _read_all(self, items: list[_Item]) -> Iterator[Iterator[list[_Image]]]:
+        """Give the images of every file, in order, while threads read them."""
+
+        def told(batches: Iterable[list[list[_Image]]]) -> Iterator[list[_Image]]:
+            for result in itertools.chain.from_iterable(batches):
+                advance()
+                yield result
+
+        # Remarks on odd metadata are no concern of the person who waits. Here, for all threads: filters are one per process.
+        with warnings.catch_warnings(), self.progress.task("Reading images", len(items)) as advance:
+            warnings.filterwarnings("ignore", module=r"(PIL|pydicom|nibabel)\.")
+            batches = (items[start : start + _BATCH] for start in range(0, len(items), _BATCH))
+            examine = functools.partial(_examine_all, slices=self.slices)
+            yield told(map_in_order(examine, batches, processes=len(items) >= _MANY))
 
 
-def _examine_all(items: list[_Item]) -> list[tuple[_Entry, bytes]]:
-    return [_examine(item) for item in items]
+def _write_header(stream: BinaryIO, rows: int) -> None:
+    header = {"descr": "|u1", "fortran_order": False, "shape": (rows, THUMBNAIL_SIZE, THUMBNAIL_SIZE)}
+    npy.write_array_header_1_0(stream, header)
 
 
-def _examine(item: _Item) -> tuple[_Entry, bytes]:
-    """Read one file: hash, header, thumbnail. Never raises: whatever is wrong becomes the entry's problem."""
+def _examine_all(items: list[_Item], slices: int) -> list[list[_Image]]:
+    return [_examine(item, slices) for item in items]
+
+
+def _examine(item: _Item, slices: int) -> list[_Image]:
+    """Read one file: hash, header, thumbnails. Never raises: whatever is wrong becomes the entry's problem."""
     entry = _Entry(*item.key, sha256="", status="unreadable", problem=item.problem)
     if item.problem:
-        return entry, _BLACK
+        return [_Image(entry)]
     try:
         content, sha256 = _read_bytes(item)
     except OSError as error:
-        return entry._replace(problem=f"cannot be read: {error.strerror or error}"), _BLACK
-    entry = entry._replace(sha256=sha256, format=identify(content))
+        return [_Image(entry._replace(problem=f"cannot be read: {error.strerror or error}"))]
+    found = reader_of(content[:START_LENGTH])
+    entry = entry._replace(sha256=sha256, format=found[1] if found else "")
     if not content:
-        return entry._replace(status="empty", problem="the file has zero bytes"), _BLACK
-    if not entry.format:
-        return entry._replace(status="not_an_image", problem=f"the bytes are none of {', '.join(FORMATS)}"), _BLACK
+        return [_Image(entry._replace(status="empty", problem="the file has zero bytes"))]
+    if found is None:
+        return [_Image(entry._replace(status="not_an_image", problem=f"the bytes are none of {', '.join(FORMATS)}"))]
     if item.size_bytes > BYTES_LIMIT:
-        return entry._replace(problem=f"too large: {item.size_bytes:,} bytes; at most {BYTES_LIMIT:,} are read"), _BLACK
+        problem = f"too large: {item.size_bytes:,} bytes; at most {BYTES_LIMIT:,} are read"
+        return [_Image(entry._replace(problem=problem))]
     try:
-        thumbnail = read_thumbnail(content)
-    except MemoryError:  # says something of this moment, not of the file: without a hash it is read again next time
-        return entry._replace(sha256="", problem="too large for the memory that was free"), _BLACK
+        header = found[0].header(content)
     except Exception as error:  # one broken image must never stop the scan, however it is broken
-        return entry._replace(problem=str(error).rstrip(".") or type(error).__name__), _BLACK
+        return [_Image(_failed(entry, error))]
     entry = entry._replace(
-        status="readable", mode=thumbnail.mode, width=thumbnail.width, height=thumbnail.height, turned=thumbnail.turned
+        patient=header.patient, volume=header.volume, encoding=header.encoding, source=header.source, private=header.private
     )
-    return entry, thumbnail.pixels.tobytes()
+    if header.frames == 1:
+        return [_examine_frame(found[0], content, entry, quality=header.quality)]
+    frames = [
+        entry._replace(frame=number, sha256=hashlib.sha256(f"{sha256}#{number}".encode()).hexdigest(), volume=item.found.path)
+        for number in spread_frames(header.frames, slices)
+    ]
+    return [_examine_frame(found[0], content, frame, quality=header.quality) for frame in frames]
+
+
+def _examine_frame(reader: Reader, content: bytes, entry: _Entry, *, quality: float) -> _Image:
+    """Decode one image of a file to its thumbnail and facts."""
+    try:
+        # Every byte is decoded, so truncation is noticed, but a large JPEG costs little more than its entropy decoding.
+        decoded = reader.decode(content, frame=entry.frame, at_least=2 * THUMBNAIL_SIZE)
+        whole = decoded.pixels.shape[:2] == (decoded.height, decoded.width)
+        thumbnail, facts = look(decoded.pixels, quality=quality, whole=whole)
+    except Exception as error:
+        return _Image(_failed(entry, error))
+    entry = entry._replace(
+        status="readable", mode=decoded.mode, width=decoded.width, height=decoded.height, turned=decoded.turned
+    )
+    return _Image(entry, thumbnail.tobytes(), facts.tobytes())
+
+
+def _failed(entry: _Entry, error: Exception) -> _Entry:
+    if isinstance(error, MemoryError):  # says something of this moment, not of the file: without a hash it is read again
+        return entry._replace(sha256="", problem="too large for the memory that was free")
+    return entry._replace(problem=str(error).rstrip(".") or type(error).__name__)
 
 
 def _read_bytes(item: _Item) -> tuple[bytes, str]:
     """Return a file's bytes and their SHA-256; of what is no image, or too long, only the first few bytes."""
     with item.found.source.open("rb") as stream:
-        start = stream.read(SIGNATURE_LENGTH)
-        if identify(start) and item.size_bytes <= BYTES_LIMIT:
+        start = stream.read(START_LENGTH)
+        if item.size_bytes <= BYTES_LIMIT and reader_of(start):
             content = start + stream.read()
             return content, hashlib.sha256(content).hexdigest()
         stream.seek(0)
         return start, hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _open_cache(folder: Path) -> _Cached | None:
+# ---------------------------------------------------------------------------------------------------- the cache
+
+
+def _open_cache(folder: Path, version: str) -> _Cached | None:
     """Return what an earlier scan left, if it is whole and of this version."""
     try:
         index = TypeAdapter(_Index).validate_json((folder / "index.json").read_bytes())
         thumbnails = np.load(folder / index.thumbnails, mmap_mode="r", allow_pickle=False)
+        facts = np.load(folder / index.facts, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     shape = (len(index.entries), THUMBNAIL_SIZE, THUMBNAIL_SIZE)
-    if index.version != _CACHE_VERSION or thumbnails.shape != shape or thumbnails.dtype != np.uint8:
+    if index.version != version or thumbnails.shape != shape or thumbnails.dtype != np.uint8:
         return None
-    rows = {entry.key: row for row, entry in enumerate(index.entries) if entry.sha256}
-    return _Cached(index, rows, thumbnails)
+    if facts.shape != shape[:1] or facts.dtype != FACTS:
+        return None
+    rows: dict[_Key, list[int]] = {}
+    for row, entry in enumerate(index.entries):
+        if entry.sha256:
+            rows.setdefault(entry.key, []).append(row)
+    return _Cached(index, rows, thumbnails, facts)
 
 
 def _image_files(items: list[_Item], entries: list[_Entry]) -> tuple[ImageFile, ...]:
-    return tuple(_image_file(item.found, entry) for item, entry in zip(items, entries, strict=True))
+    """Put the images of the files together with what their place says of them; what was made from another image is left out."""
+    found = {item.found.path: item.found for item in items}
+    derived = derived_files(found)
+    return tuple(
+        replace(_image_file(found[entry.path], entry), status="excluded", problem=f"{DERIVED}{derived[entry.path]}")
+        if entry.path in derived
+        else _image_file(found[entry.path], entry)
+        for entry in entries
+    )
 
 
 def _image_file(found: FoundFile, entry: _Entry) -> ImageFile:
     return ImageFile(
-        path=found.path,
+        path=found.path if entry.frame is None else f"{found.path}#{entry.frame}",
         label=found.label,
         part=found.part,
         size_bytes=entry.size_bytes,
@@ -263,6 +409,11 @@ def _image_file(found: FoundFile, entry: _Entry) -> ImageFile:
         width=entry.width,
         height=entry.height,
         turned=entry.turned,
+        patient=found.patient or entry.patient,
+        volume=found.volume or entry.volume,
+        encoding=entry.encoding,
+        source=entry.source,
+        private=entry.private,
     )
 
 

@@ -111,7 +111,7 @@ def predictions_of(
     Args:
         model: The model's name in the study.
         manifest: The data set.
-        split: Who is in which part; images with a note (leaked, quarantined) do not count for the clean score.
+        split: Who is in which part; images noted as leaked or quarantined do not count for the clean score.
         part: Which part.
         probabilities: Scores, shape (images of the part, classes), in the order of ``split.rows(part)``.
     """
@@ -125,5 +125,5 @@ def predictions_of(
         truth=manifest.labels[rows],
         probabilities=probabilities,
         groups=np.array([split.groups[row] for row in rows], dtype=np.int64),
-        clean=np.array([not split.notes[row] for row in rows], dtype=np.bool_),
+        clean=np.array([split.clean(row) for row in rows], dtype=np.bool_),
     )

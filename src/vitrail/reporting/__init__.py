@@ -1,8 +1,24 @@
-"""REPORT: a finished run as one HTML file for a student, a data scientist and a clinician; the figures for tracking.
+"""REPORT: a finished run, or an audit alone, as one HTML file for a student, a data scientist and a clinician.
 
-Plotting happens in this room and nowhere else.
+Plotting happens in this room and nowhere else. What draws loads when it is first used: the page of an audit, which has no
+figures, needs no plotting library.
 """
 
-from vitrail.reporting.report import figure_files, write_report
+from __future__ import annotations
 
-__all__ = ["figure_files", "write_report"]
+import importlib
+from typing import TYPE_CHECKING
+
+from vitrail.reporting.audit_page import write_audit_page
+
+if TYPE_CHECKING:
+    from vitrail.reporting.report import figure_files, write_report
+
+__all__ = ["figure_files", "write_audit_page", "write_report"]
+
+
+def __getattr__(name: str) -> object:
+    """Load what needs the plotting library when it is first asked for (PEP 562)."""
+    if name not in ("figure_files", "write_report"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("vitrail.reporting.report"), name)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from vitrail.records import Estimate, Evaluation, Explanation, Manifest, ModelResult, Predictions, RunResult, Scores, Training
 from vitrail.reporting.figures import can_draw_roc, confusion_matrix, learning_curves, roc_curves, score_intervals
-from vitrail.reporting.images import MapPictures, Thumbnails, map_pictures
+from vitrail.reporting.images import MapPictures, map_pictures
+from vitrail.reporting.thumbnails import Thumbnails
 from vitrail.reporting.wording import Shown, caveats, counted, duration, methods, metric, show
 
 CLASS_METRICS = ("sensitivity", "specificity", "positive_predictive_value", "f1_score", "auc")

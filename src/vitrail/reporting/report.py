@@ -10,13 +10,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vitrail.records import Evaluation, ModelResult, RunResult
-from vitrail.reporting.data_section import data_view, finding_views, severity_counts
+from vitrail.reporting.data_section import data_view
 from vitrail.reporting.figures import can_draw_roc, learning_curves
-from vitrail.reporting.images import Thumbnails
+from vitrail.reporting.findings import finding_views, severity_counts
 from vitrail.reporting.model_section import (
     STANDINGS,
     clean_confusion_figure,
@@ -25,10 +24,13 @@ from vitrail.reporting.model_section import (
     model_views,
     roc_figure,
 )
-from vitrail.reporting.wording import GLOSSARY, LIMITS, Shown, counted, points, printable, show
+from vitrail.reporting.page import render
+from vitrail.reporting.thumbnails import Thumbnails
+from vitrail.reporting.wording import GLOSSARY, LIMITS, Shown, points, show
 from vitrail.storage import write_text
 
-_FOLDER = Path(__file__).parent
+MOST_LISTED = 3000
+"""Pieces of evidence that one finding lists; the audit's record in the run folder has them all."""
 
 
 @dataclass(frozen=True)
@@ -88,30 +90,25 @@ def figure_files(result: RunResult, model: ModelResult) -> dict[str, str]:
 
 
 def _render(result: RunResult) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["counted"] = counted
-    environment.filters["gallery_words"] = gallery_words
     thumbnails = Thumbnails(result.manifest)
     champion = next((model for model in result.models if model.name == result.champion and model.evaluation), None)
-    html = environment.get_template("report.html.j2").render(
-        result=result,
-        css=Markup((_FOLDER / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
-        champion=champion,
-        headline=_headline(champion.evaluation) if champion and champion.evaluation else None,
-        trained=sum(1 for _ in result.trained()),
-        severities=severity_counts(result),
-        data=data_view(result, thumbnails),
-        findings=finding_views(result, thumbnails),
-        board=leaderboard(result),
-        standings=STANDINGS,
-        models=model_views(result, thumbnails),
-        glossary=GLOSSARY,
-        limits=LIMITS,
-        drawn=Markup,  # marks the SVG of figures.py, whose texts are escaped there, as ready HTML
-    )
-    return printable(html)
+    content = {
+        "result": result,
+        "champion": champion,
+        "headline": _headline(champion.evaluation) if champion and champion.evaluation else None,
+        "trained": sum(1 for _ in result.trained()),
+        "severities": severity_counts(result.audit.findings),
+        "data": data_view(result, thumbnails),
+        "findings": finding_views(result.audit.findings, thumbnails, most_listed=MOST_LISTED),
+        "board": leaderboard(result),
+        "standings": STANDINGS,
+        "models": model_views(result, thumbnails),
+        "glossary": GLOSSARY,
+        "limits": LIMITS,
+        "gallery_words": gallery_words,
+        "drawn": Markup,  # marks the SVG of figures.py, whose texts are escaped there, as ready HTML
+    }
+    return render("report.html.j2", content)
 
 
 def _headline(evaluation: Evaluation) -> Headline:

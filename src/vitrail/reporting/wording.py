@@ -166,12 +166,13 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ),
     (
         "n and groups",
-        "n is the number of images behind a number. Copies of one image form one group and carry the information of one image; "
-        "intervals resample groups.",
+        "n is the number of images behind a number. Copies of one picture, slices of one volume and images of one patient "
+        "form one group, as far as they are known; intervals resample groups.",
     ),
     (
         "Leak",
-        "A test image that also stands, byte for byte, among the training or validation images. The model may "
+        "A test image that also stands among the training or validation images: byte for byte, as a near or mirrored copy, as "
+        "another slice of the same volume, or as another image of the same patient where that is known for sure. The model may "
         "remember it instead of recognising it.",
     ),
     (
@@ -203,8 +204,8 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
 LIMITS: tuple[str, ...] = (
     "All images come from one folder. Nothing here says how the models do on images of another hospital, scanner, protocol or "
     "population: that takes an external validation.",
-    "Groups are copies of images, not patients. When one patient has several images, they may stand on both sides of the split, "
-    "and every score and interval is then too favourable.",
+    "Images are grouped by copies, volumes and patients as far as files, names and tables tell. Where nothing tells which images "
+    "show one patient, they may stand on both sides of the split, and every score and interval is then too favourable.",
     "The labels are taken as the truth. The audit can find some wrong labels, not all.",
     "The audit finds what its checks look for. “Passed” means that a check found nothing, not that there is nothing.",
     "The share of each class in this folder is not its share among patients: PPV and accuracy do not carry over.",

@@ -61,7 +61,7 @@ def lay_out_head(patient: Patient, rng: np.random.Generator, *, progress: float)
         The places of the head's pixels in the flattened image, and those pixels, all air as yet.
     """
     rows, columns = patient.rows, patient.columns
-    noise = [smooth_field(rng, rows, columns, waves=waves, progress=0.5 * progress) for waves in (6, 11, 26)]
+    noise = [smooth_field(rng, rows, columns, waves=waves, progress=1.5 * progress) for waves in (6, 11, 26)]
     unit = 0.5 * min(rows, columns) * patient.length
     x = (np.arange(columns, dtype=np.float32) - 0.5 * (columns - 1)) * (1.0 / unit) - patient.shift_across
     y = ((np.arange(rows, dtype=np.float32) - 0.5 * (rows - 1)) * (1.0 / unit) - patient.shift_along)[:, None]

@@ -20,16 +20,8 @@ from typing import Literal
 
 import numpy as np
 
-from vitrail.datasets.phantom.faults import (
-    FAULT_KINDS,
-    Bench,
-    PhantomImage,
-    PlantedFault,
-    encode_jpeg,
-    encode_mask,
-    image_path,
-    plant_faults,
-)
+from vitrail.datasets.phantom.bench import Bench, PhantomImage, PlantedFault, encode_jpeg, encode_mask, image_path
+from vitrail.datasets.phantom.faults import FAULT_KINDS, plant_faults
 from vitrail.datasets.phantom.patient import CLASSES, Patient, draw_patient
 from vitrail.datasets.phantom.scanner import scan
 from vitrail.engine import map_in_order

@@ -1,0 +1,128 @@
+"""Two small pictures laid over one another: turned, stretched, shifted, and compared in their detail."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from vitrail.records import FloatArray
+
+SMALL, MIDDLE, LARGE = 32, 64, 128
+"""Sides of the pictures in pixels: coarse, finer, and the whole thumbnail."""
+
+ORIENTATIONS = (
+    "",
+    "mirrored left-right",
+    "mirrored top-bottom",
+    "rotated by 180°",
+    "mirrored along the diagonal",
+    "rotated by 90° clockwise",
+    "rotated by 90° counter-clockwise",
+    "mirrored along the other diagonal",
+)
+"""How the second image of a pair was made from the first; the position is a number of three bits: transposed first (4), then
+columns reversed (1) and rows reversed (2)."""
+
+_STEPS = 3
+
+
+def turn(pixels: FloatArray, orientation: int) -> FloatArray:
+    """Return images (n, side, side) turned to one of :data:`ORIENTATIONS`."""
+    if orientation & 4:
+        pixels = pixels.transpose(0, 2, 1)
+    if orientation & 1:
+        pixels = pixels[:, :, ::-1]
+    if orientation & 2:
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def align(first: FloatArray, second: FloatArray, placement: FloatArray) -> FloatArray:
+    """Return how second images lie best on first ones: scale and shift of the rows, scale and shift of the columns.
+
+    A few steps of the method of Lucas and Kanade (1981): each solves for the small change of the four numbers that takes away
+    most of the difference between the two images, brightness and contrast set equal.
+
+    Args:
+        first: Shape (n, side, side).
+        second: The same.
+        placement: Where to start, shape (n, 4); 1, 0, 1, 0: as they lie. Shifts are in pixels, counted from the middle.
+
+    Returns:
+        The placement for :func:`resample`, shape (n, 4).
+    """
+    count, side = len(first), first.shape[1]
+    offset = np.arange(side, dtype=np.float32) + 0.5 - side / 2
+    target = _standardised(first)
+    for _ in range(_STEPS):
+        moved = _standardised(resample(second, placement))
+        down, right = np.zeros_like(moved), np.zeros_like(moved)
+        down[:, 1:-1] = (moved[:, 2:] - moved[:, :-2]) / 2
+        right[:, :, 1:-1] = (moved[:, :, 2:] - moved[:, :, :-2]) / 2
+        slopes = np.stack([down * offset[:, None], down, right * offset, right], axis=1).reshape(count, 4, -1)
+        normal = slopes @ slopes.transpose(0, 2, 1)
+        pull = slopes @ (target - moved).reshape(count, -1, 1)
+        damping = 1e-3 * np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-9
+        step = np.linalg.solve(normal + damping * np.eye(4, dtype=np.float32), pull)[..., 0]
+        limit = np.array([0.05, side / 32, 0.05, side / 32], dtype=np.float32)
+        placement = (placement + np.clip(step, -limit, limit)).astype(np.float32)
+    return placement
+
+
+def resample(pixels: FloatArray, placement: FloatArray) -> FloatArray:
+    """Return images stretched and shifted along both axes, bilinear, the rim repeated."""
+    rows = _resample_rows(pixels, placement[:, 0], placement[:, 1])
+    return _resample_rows(rows.transpose(0, 2, 1), placement[:, 2], placement[:, 3]).transpose(0, 2, 1)
+
+
+def _resample_rows(pixels: FloatArray, scale: FloatArray, shift: FloatArray) -> FloatArray:
+    side = pixels.shape[1]
+    offset = np.arange(side, dtype=np.float32) + 0.5 - side / 2
+    source = np.clip(offset * scale[:, None] + shift[:, None] + side / 2 - 0.5, 0, side - 1)
+    above = np.minimum(source.astype(np.int64), side - 2)
+    share = (source - above)[:, :, None].astype(np.float32)
+    image = np.arange(len(pixels))[:, None]
+    upper, lower = pixels[image, above], pixels[image, above + 1]
+    return np.asarray(upper + share * (lower - upper))
+
+
+def agreement_of_detail(first: FloatArray, second: FloatArray, placement: FloatArray) -> FloatArray:
+    """Return the correlation of what is left of pairs of images (n, side, side) without their local means, the rim left out.
+
+    ``placement`` is one of pictures of ``SMALL`` pixels; its shifts are scaled to the side of the images.
+    """
+    side = first.shape[1]
+    factor = side / SMALL
+    moved = resample(second, placement * np.array([1, factor, 1, factor], dtype=np.float32))
+    rim = side // 16
+    inside = np.s_[:, rim:-rim, rim:-rim]
+    return correlation(_detail(first)[inside], _detail(moved)[inside])
+
+
+def _detail(pixels: FloatArray) -> FloatArray:
+    """Return images less their local mean, over 7 x 7 pixels of 128 or 5 x 5 of 64."""
+    from scipy.ndimage import uniform_filter1d
+
+    width = 7 if pixels.shape[1] >= LARGE else 5
+    blurred = uniform_filter1d(uniform_filter1d(pixels, width, axis=1), width, axis=2)
+    return np.asarray(pixels - blurred)
+
+
+def shrunk(pixels: npt.NDArray[np.uint8] | FloatArray, side: int) -> FloatArray:
+    """Return images, float32, at half or a quarter of their side by averaging squares of pixels."""
+    smaller: FloatArray = pixels.astype(np.float32)
+    while smaller.shape[1] > side:
+        smaller = smaller[:, ::2] + smaller[:, 1::2]
+        smaller = np.asarray((smaller[:, :, ::2] + smaller[:, :, 1::2]) / 4, dtype=np.float32)
+    return smaller
+
+
+def _standardised(pixels: FloatArray) -> FloatArray:
+    centred = pixels - pixels.mean(axis=(1, 2), keepdims=True)
+    length = np.sqrt(np.einsum("nij,nij->n", centred, centred))[:, None, None]
+    return np.asarray(centred / np.maximum(length, 1e-6))
+
+
+def correlation(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Return the correlation of each image with its partner, shape (n,)."""
+    return np.asarray(np.einsum("nij,nij->n", _standardised(one), _standardised(other)))

@@ -1,0 +1,99 @@
+"""The thumbnail of an image and its measurements, taken while it is decoded: what all later looks at the data set rest on.
+
+All are taken at the scale at which the image was decoded (large JPEGs are decoded at a fraction of their size, with both sides
+at least 256 pixels), so they compare images with one another and mean nothing alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from vitrail.records import ByteArray
+
+THUMBNAIL_SIZE = 128
+"""Height and width of a thumbnail in pixels."""
+
+FACTS = np.dtype(
+    [
+        (name, np.float32)
+        for name in (
+            "quality",  # JPEG quality from 1 to 100 by the quantisation tables
+            "mean",  # grey, 0..255
+            "deviation",  # of the grey values, 0..127.5
+            "levels",  # number of different grey values, 1..256
+            "black",  # share of pixels at 0
+            "white",  # share of pixels at 255
+            "sharpness",  # variance of the Laplacian over the central 160 x 160 pixels (Pech-Pacheco et al. 2000)
+            "noise",  # deviation of the noise in grey values, central 160 x 160 pixels (Immerkaer 1996)
+            "blockiness",  # steps across the borders of 8 x 8 blocks relative to steps inside; 1 is none
+            "colour",  # share of pixels whose channels differ by more than 32
+        )
+    ]
+)
+"""One float32 field per measurement; not-a-number where it cannot be taken."""
+
+UNKNOWN = np.array(tuple(np.nan for _ in FACTS.names or ()), dtype=FACTS)
+"""The facts of a file that could not be decoded."""
+
+_SIDE = 160
+_COLOUR_SPREAD = 32
+
+
+def look(pixels: ByteArray, *, quality: float, whole: bool) -> tuple[ByteArray, npt.NDArray[np.void]]:
+    """Make the thumbnail of a decoded image, and measure the image.
+
+    Args:
+        pixels: uint8, shape (rows, columns) or (rows, columns, 3).
+        quality: JPEG quality, or not-a-number.
+        whole: Whether the image was decoded at its full size; only then can the borders of compression blocks be seen.
+
+    Returns:
+        The thumbnail, grey, uint8 of shape (128, 128), stretched to the square; and a scalar array of :data:`FACTS`.
+    """
+    colour = 0.0
+    picture = Image.fromarray(pixels)
+    if pixels.ndim == 3:
+        few = pixels[:: max(1, len(pixels) // 64), :: max(1, pixels.shape[1] // 64)].astype(np.int16)
+        red, green, blue = few[..., 0], few[..., 1], few[..., 2]
+        spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+        colour = np.count_nonzero(spread > _COLOUR_SPREAD) / spread.size
+        picture = picture.convert("L")
+    thumbnail = picture.resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    counts = np.array(picture.histogram())
+    total, values = counts.sum(), np.arange(256)
+    mean = float(counts @ values) / total
+    deviation = math.sqrt(max(0.0, float(counts @ values**2) / total - mean**2))
+    sharpness, noise, blockiness = _detail(_central(np.asarray(picture)).astype(np.int16), whole=whole)
+    levels = np.count_nonzero(counts)
+    facts = (quality, mean, deviation, levels, counts[0] / total, counts[255] / total, sharpness, noise, blockiness, colour)
+    return np.asarray(thumbnail), np.array(facts, dtype=FACTS)
+
+
+def _detail(centre: npt.NDArray[np.int16], *, whole: bool) -> tuple[float, float, float]:
+    """Return sharpness, noise and blockiness of the middle of an image; not-a-number where it is too small for them."""
+    if min(centre.shape) < 16:
+        return math.nan, math.nan, math.nan
+    laplacian = centre[:-2, 1:-1] + centre[2:, 1:-1] + centre[1:-1, :-2] + centre[1:-1, 2:] - 4 * centre[1:-1, 1:-1]
+    bends = centre[:, :-2] - 2 * centre[:, 1:-1] + centre[:, 2:]
+    bends = bends[:-2] - 2 * bends[1:-1] + bends[2:]  # along both axes: answers to noise and hardly to edges
+    noise = float(np.abs(bends).mean()) * math.sqrt(math.pi / 2) / 6
+    flat = laplacian.ravel().astype(np.float32)
+    return float(flat @ flat / flat.size - flat.mean() ** 2), noise, _blockiness(centre) if whole else math.nan
+
+
+def _central(grey: ByteArray) -> ByteArray:
+    """Return the central 160 x 160 pixels, or what there is of them, cut at borders of 8 x 8 blocks."""
+    top, left = (max(0, (length - _SIDE) // 2) // 8 * 8 for length in grey.shape)
+    return grey[top : top + _SIDE, left : left + _SIDE]
+
+
+def _blockiness(centre: npt.NDArray[np.int16]) -> float:
+    """Return the mean step across the borders of 8 x 8 blocks divided by the mean step elsewhere, along the rows."""
+    steps = np.abs(centre[:, 1:] - centre[:, :-1]).sum(axis=0, dtype=np.float32) / len(centre)
+    across = float(steps[7::8].mean())
+    inside = (float(steps.sum()) - across * len(steps[7::8])) / (len(steps) - len(steps[7::8]))
+    return (across + 0.5) / (inside + 0.5)
