@@ -51,6 +51,19 @@ def _safe_name(name: str) -> str:
     return name
 
 
+def _one_group(pattern: str | None) -> str | None:
+    if pattern in (None, "off"):
+        return pattern
+    rule = "must be a regular expression with one group around the patient's number, such as 'person(\\d+)', or off"
+    try:
+        groups = re.compile(str(pattern)).groups
+    except re.error as error:
+        raise ValueError(f"{rule} ({error})") from error
+    if groups != 1:
+        raise ValueError(f"{rule} (it has {groups or 'no'} groups)")
+    return pattern
+
+
 NAME_PATTERN = r"(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,99})?"
 """Names become folders: nothing that leads elsewhere, nothing hidden, nothing that looks like an option; empty: to be given."""
 
@@ -82,7 +95,7 @@ class DataSettings(Settings):
     )
     table: Place | None = Field(default=None, description="Table with a line per image: file, class, part, patient.")
     columns: ColumnSettings = Field(default=ColumnSettings(), description="Columns of the table.")
-    patient: str | None = Field(
+    patient: Annotated[str | None, AfterValidator(_one_group)] = Field(
         default=None,
         description="Which images show the same patient: a regular expression with one group, searched in the path, for "
         "example 'person(\\d+)'; off: every image stands for itself; null: numbers that file names call a patient's.",
