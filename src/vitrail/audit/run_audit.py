@@ -43,7 +43,7 @@ from vitrail.audit.shortcuts import (
     SourceShortcut,
 )
 from vitrail.audit.suspicion import LikelyLabelErrors, OffTopicImages
-from vitrail.engine import one_thread_per_product
+from vitrail.engine import map_in_order, one_thread_per_product
 from vitrail.errors import AuditStopped, Problem, StudyError
 from vitrail.progress import SILENT, Progress
 from vitrail.records import AuditReport, CheckOutcome, Finding, Manifest
@@ -139,16 +139,14 @@ def ask(
     with one_thread_per_product(), progress.task("Auditing", len(CHECKS) + 1) as advance:
         context = AuditContext.of(manifest, uses_shipped_parts=uses_shipped_parts, patient=patient)
         advance()
-        for check in CHECKS:
-            try:
-                finding = check.run(context)
-            except NotApplicable as reason:
-                silent.append(CheckOutcome(check.code, check.title, "not applicable", str(reason)))
+        answers = map_in_order(lambda check: _answer(check, context), CHECKS)
+        for check, answer in zip(CHECKS, answers, strict=True):
+            if isinstance(answer, NotApplicable):
+                silent.append(CheckOutcome(check.code, check.title, "not applicable", str(answer)))
+            elif answer is None:
+                silent.append(CheckOutcome(check.code, check.title, "passed"))
             else:
-                if finding is None:
-                    silent.append(CheckOutcome(check.code, check.title, "passed"))
-                else:
-                    findings.append(finding)
+                findings.append(answer)
             advance()
     return AuditReport(
         images=sum(is_image(file) for file in manifest.files),
@@ -160,6 +158,13 @@ def ask(
         leaked=context.leaked,
         doubtful=context.doubtful,
     )
+
+
+def _answer(check: Check, context: AuditContext) -> Finding | NotApplicable | None:
+    try:
+        return check.run(context)
+    except NotApplicable as reason:
+        return reason
 
 
 def judge(report: AuditReport, settings: AuditSettings, *, today: datetime.date | None = None) -> AuditReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ mentioned."""
 
 _TARGETS = 200_000  # images times classes, so that many classes do not take minutes
 _ADJUSTED = 0.05
+_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,9 @@ def measure_shortcuts(context: AuditContext) -> Shortcuts:
         NotApplicable: Fewer than two classes have enough independent images.
     """
     kept = vars(context)
-    if "_shortcuts" not in kept:
-        kept["_shortcuts"] = _measure(context)
+    with _LOCK:  # checks run in threads, and seven of them ask for this
+        if "_shortcuts" not in kept:
+            kept["_shortcuts"] = _measure(context)
     found: Shortcuts = kept["_shortcuts"]
     return found
 

@@ -258,11 +258,13 @@ def _propose(coarse: _Coarse) -> _Pairs:
     size = len(targets)
     best: list[_Pairs] = []
     for members, candidates in _cells(coarse.whole):
-        found = [
-            pairs if orientation == 0 else pairs.take(_unaligned(coarse.small, pairs) >= TURNED_AGREEMENT)
-            for orientation, rim, turned in queries
-            for pairs in _nearest(turned, targets, members, candidates, orientation=orientation, rim=rim)
-        ]
+
+        def ask(query: tuple[int, int, FloatArray], members: IntArray = members, candidates: IntArray = candidates) -> _Pairs:
+            orientation, rim, turned = query
+            pairs = _Pairs.joined(list(_nearest(turned, targets, members, candidates, orientation=orientation, rim=rim)))
+            return pairs if orientation == 0 else pairs.take(_unaligned(coarse.small, pairs) >= TURNED_AGREEMENT)
+
+        found = list(map_in_order(ask, queries))
         best.append(_nearest_first(_Pairs.joined(found), size, most=PAIRS_PER_IMAGE * len(members)))
     return _nearest_first(_Pairs.joined(best), size, most=PAIRS_PER_IMAGE * size)
 
