@@ -14,7 +14,6 @@ planted fault explains it; precision is the explained share of what it names.
 from __future__ import annotations
 
 import argparse
-import math
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -23,13 +22,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from vitrail.datasets import FAULT_KINDS, AnswerKey, PhantomSettings, PlantedFault, make_phantom
+from vitrail.demo import claims, points_at
 from vitrail.pipeline import audit
-from vitrail.records import AuditReport, Evidence, Finding
+from vitrail.records import AuditReport
 from vitrail.storage import write_record
 from vitrail.study import DataSettings, Study
 
-RANKINGS = frozenset({"LBL402"})
-"""Checks whose evidence is a ranking of all images: only its beginning is a claim."""
 SEVERE = ("error", "warning")
 SHORTCUTS = tuple(name for name, kind in FAULT_KINDS.items() if kind.unit == "class")
 SINGLE = tuple(name for name in FAULT_KINDS if name not in SHORTCUTS)
@@ -72,22 +70,6 @@ def plans(each: int, kinds: Sequence[str]) -> list[dict[str, int]]:
     return [{}, *([single] if single else []), *({name: 1} for name in SHORTCUTS if name in kinds)]
 
 
-def pieces(finding: Finding, images: int) -> tuple[Evidence, ...]:
-    """Return the evidence that counts as a claim."""
-    if finding.code in RANKINGS:
-        return finding.evidence[: max(20, math.ceil(0.05 * images))]
-    return finding.evidence
-
-
-def names(finding: Finding | None, fault: PlantedFault, images: int) -> bool:
-    """Return whether a finding names a fault."""
-    if finding is None:
-        return False
-    if FAULT_KINDS[fault.kind].unit == "class":
-        return finding.severity in SEVERE
-    return any(set(fault.paths) <= set(piece.paths) for piece in pieces(finding, images))
-
-
 def explains(fault: PlantedFault, code: str) -> bool:
     """Return whether a fault is a good reason for a check to speak of its files."""
     return code in FAULT_KINDS[fault.kind].codes
@@ -105,7 +87,7 @@ def count(tally: Tally, report: AuditReport, key: AnswerKey) -> None:
         return
     for fault in key.faults:
         tally.planted[fault.kind] += 1
-        if names(findings.get(FAULT_KINDS[fault.kind].codes[0]), fault, report.images):
+        if points_at(findings.get(FAULT_KINDS[fault.kind].codes[0]), fault, report.images):
             tally.found[fault.kind] += 1
         else:
             tally.missed.append({"seed": key.settings.seed, **asdict(fault), "paths": fault.paths[:4]})
@@ -116,7 +98,7 @@ def count(tally: Tally, report: AuditReport, key: AnswerKey) -> None:
             tally.named[code] += finding.severity in SEVERE
             tally.explained[code] += bool(reasons) and finding.severity in SEVERE
         else:
-            named = {path for piece in pieces(finding, report.images) for path in piece.paths}
+            named = {path for piece in claims(finding, report.images) for path in piece.paths}
             tally.named[code] += len(named)
             tally.explained[code] += len(named & {path for fault in reasons for path in fault.paths})
         if not reasons and finding.severity in SEVERE:

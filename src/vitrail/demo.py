@@ -9,7 +9,7 @@ from vitrail.audit import CHECKS
 from vitrail.datasets import FAULT_KINDS, AnswerKey, PhantomSettings, PlantedFault, make_phantom, read_answer_key
 from vitrail.pipeline import run
 from vitrail.progress import SILENT, Progress
-from vitrail.records import AuditReport, Finding, RunResult
+from vitrail.records import AuditReport, Evidence, Finding, RunResult
 from vitrail.study import CnnSettings, DataSettings, ForestSettings, Study, TrainingSettings
 
 _ASKED = {check.code for check in CHECKS}
@@ -17,7 +17,7 @@ _ASKED = {check.code for check in CHECKS}
 FOUND_BY = {name: kind.codes[0] for name, kind in FAULT_KINDS.items() if kind.codes[0] in _ASKED}
 """Kind of planted fault -> code of the check that must find it. Kinds that no check looks for are not listed."""
 
-_RANKED = {"LBL402": 20}
+RANKED = {"LBL402": 20}
 """Checks that rank suspicious images: so many of the ranking, or 5 % of the images if that is more, count as pointed out."""
 
 
@@ -74,11 +74,11 @@ def compare(report: AuditReport, key: AnswerKey) -> tuple[Verdict, ...]:
     verdicts = []
     for kind in dict.fromkeys(fault.kind for fault in key.faults):
         planted, code = key.of_kind(kind), FOUND_BY.get(kind, "")
-        found = sum(_points_at(findings.get(code), fault, report.images) for fault in planted) if code else None
+        found = sum(points_at(findings.get(code), fault, report.images) for fault in planted) if code else None
         verdicts.append(Verdict(kind, code, len(planted), found))
     kinds = {fault.kind for fault in key.faults}
     for finding in report.findings:
-        if finding.severity == "info" or finding.code.startswith(("BAL", "SPL")) or finding.code in _RANKED:
+        if finding.severity == "info" or finding.code.startswith(("BAL", "SPL")) or finding.code in RANKED:
             continue
         explaining = {kind for kind in kinds if finding.code in FAULT_KINDS[kind].codes}
         if any(FAULT_KINDS[kind].unit == "class" for kind in explaining):
@@ -90,16 +90,20 @@ def compare(report: AuditReport, key: AnswerKey) -> tuple[Verdict, ...]:
     return tuple(verdicts)
 
 
-def _points_at(finding: Finding | None, fault: PlantedFault, images: int) -> bool:
-    """Whether a finding points at a planted fault."""
+def points_at(finding: Finding | None, fault: PlantedFault, images: int) -> bool:
+    """Whether a finding points at a planted fault, in an audit of so many images; see :func:`compare`."""
     if finding is None:
         return False
     unit = FAULT_KINDS[fault.kind].unit
     if unit == "class":
         return finding.severity != "info"
-    evidence = finding.evidence
-    if finding.code in _RANKED:
-        evidence = evidence[: max(_RANKED[finding.code], images // 20)]
     if unit == "group":
-        return any(set(fault.paths) <= set(piece.paths) for piece in evidence)
-    return set(fault.paths) <= {path for piece in evidence for path in piece.paths}
+        return any(set(fault.paths) <= set(piece.paths) for piece in claims(finding, images))
+    return set(fault.paths) <= {path for piece in claims(finding, images) for path in piece.paths}
+
+
+def claims(finding: Finding, images: int) -> tuple[Evidence, ...]:
+    """Return the evidence that counts as a claim: all of it, or the beginning of a ranking."""
+    if finding.code in RANKED:
+        return finding.evidence[: max(RANKED[finding.code], images // 20)]
+    return finding.evidence

@@ -51,7 +51,12 @@ def _safe_name(name: str) -> str:
     return name
 
 
-def _one_group(pattern: str | None) -> str | None:
+def one_group(pattern: str | None) -> str | None:
+    """Return a pattern for patients: a regular expression with one group, ``off`` or ``None``.
+
+    Raises:
+        ValueError: It is none of these; the message begins with the rule.
+    """
     if pattern in (None, "off"):
         return pattern
     rule = "must be a regular expression with one group around the patient's number, such as 'person(\\d+)', or off"
@@ -95,7 +100,7 @@ class DataSettings(Settings):
     )
     table: Place | None = Field(default=None, description="Table with a line per image: file, class, part, patient.")
     columns: ColumnSettings = Field(default=ColumnSettings(), description="Columns of the table.")
-    patient: Annotated[str | None, AfterValidator(_one_group)] = Field(
+    patient: Annotated[str | None, AfterValidator(one_group)] = Field(
         default=None,
         description="Which images show the same patient: a regular expression with one group, searched in the path, for "
         "example 'person(\\d+)'; off: every image stands for itself; null: numbers that file names call a patient's.",

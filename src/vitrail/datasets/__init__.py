@@ -6,6 +6,7 @@ from vitrail.datasets.facts import FACTS, THUMBNAIL_SIZE
 from vitrail.datasets.fetch import FRIENDLY_NAMES, fetch
 from vitrail.datasets.folder import find_layout
 from vitrail.datasets.images import FORMATS, SUFFIXES, read_image, suffix_of
+from vitrail.datasets.layout import PART_NAMES
 from vitrail.datasets.patients import PatientKey, name_patients, propose_patient_keys
 from vitrail.datasets.phantom import (
     FAULT_KINDS,
@@ -24,6 +25,7 @@ __all__ = [
     "FAULT_KINDS",
     "FORMATS",
     "FRIENDLY_NAMES",
+    "PART_NAMES",
     "SUFFIXES",
     "THUMBNAIL_SIZE",
     "AnswerKey",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from vitrail.errors import Problem, StudyError
 from vitrail.records import Part
+from vitrail.settings import one_group
 
 OFF = "off"
 """In place of a pattern: every image stands for itself."""
@@ -130,14 +131,11 @@ def name_patients(paths: Sequence[str], patterns: Sequence[str]) -> list[str]:
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
-    rule = "must be a regular expression with one group around the patient's number, such as 'person(\\d+)', or off."
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise StudyError("study", (Problem("data.patient", rule, f"{pattern!r} ({error})"),)) from error
-    if compiled.groups != 1:
-        raise StudyError("study", (Problem("data.patient", rule, f"{pattern!r}, which has {compiled.groups or 'no'} groups"),))
-    return compiled
+        return re.compile(one_group(pattern) or "")
+    except ValueError as error:
+        rule, _, reason = str(error).partition(" (")
+        raise StudyError("study", (Problem("data.patient", f"{rule}.", f"{pattern!r} ({reason}"),)) from error
 
 
 class _Names:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from vitrail.datasets import PART_NAMES
 from vitrail.errors import SplitError
 from vitrail.records import AuditReport, Manifest, Part, Split
 from vitrail.split.check import check_split, exclusion_of, note_of, tests_on_shipped
@@ -18,17 +19,7 @@ from vitrail.storage import read_record, write_record, write_text
 COLUMNS = ("path", "sha256", "label", "group", "part", "note")
 """The columns of a table that vitrail writes."""
 
-_PARTS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-    "excluded": "excluded",
-    "": "excluded",
-}
+_PARTS = {**PART_NAMES, "excluded": "excluded", "": "excluded"}
 _SEPARATORS = ",;\t"
 
 
