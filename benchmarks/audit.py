@@ -243,7 +243,7 @@ def main() -> None:
     figures: dict[str, object] = {"cores": available_cores()}
     comparisons = []
     for folder in options.data:
-        comparisons.append(compare(folder, peer=options.peer_python, repeats=options.repeats))
+        comparisons.append(compare(folder.resolve(), peer=options.peer_python, repeats=options.repeats))
         print_comparison(comparisons[-1])
     figures["data"] = comparisons
     if options.scale is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitrail.datasets.facts import FACTS, THUMBNAIL_SIZE, UNKNOWN
+from vitrail.datasets.facts import FACTS, THUMBNAIL_SIZE, UNKNOWN, look
 from vitrail.records import FileStatus, ImageFile, Manifest
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="audit-data-")  # removed when the tests end
@@ -57,7 +57,7 @@ def data_set(
     Args:
         files: As :func:`entry` makes them.
         pictures: Thumbnail by path, uint8 of shape (128, 128); the others are black, and take no part in the search for copies.
-        facts: Measurements in the order of the paths; nothing is known by default.
+        facts: Measurements in the order of the paths; by default those of the pictures, and nothing is known of the others.
         notes: What was passed over.
     """
     in_order = tuple(sorted(files, key=lambda file: file.path))
@@ -66,8 +66,11 @@ def data_set(
     if pictures:
         known = {file.path: row for row, file in enumerate(in_order)}
         drawn = np.zeros((len(files), THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
+        seen = np.full(len(files), UNKNOWN, dtype=FACTS)
         for path, picture in pictures.items():
             drawn[known[path]] = picture
+            seen[known[path]] = look(picture, quality=np.nan, whole=True)[1]
+        facts = seen if facts is None else facts
         thumbnails = folder / f"thumbnails-{next(_NUMBERS)}.npy"
         np.save(thumbnails, drawn)
     if facts is not None:

@@ -10,6 +10,7 @@ from scipy import stats
 from vitrail.audit import AuditContext, NotApplicable
 from vitrail.audit import separability as room
 from vitrail.audit.separability import ClassSeparability, separability, standardised
+from vitrail.datasets.facts import FACTS, UNKNOWN
 from vitrail.records import Manifest
 
 
@@ -133,8 +134,9 @@ def made(folder, *, apart: float, count: int = 60, classes=("cyst", "healthy")) 
             blocks[:, :8] += apart * number
             pixels.append(np.kron(blocks, np.ones((8, 8))).clip(0, 255).astype(np.uint8))
             files.append(entry(f"{label}/{image:04d}.png"))
+    np.save(folder / "facts.npy", np.full(len(files), UNKNOWN, dtype=FACTS))
     np.save(folder / "t.npy", np.array(pixels))
-    return Manifest(folder, tuple(sorted(classes)), tuple(files), folder / "t.npy", folder / "none.npy")
+    return Manifest(folder, tuple(sorted(classes)), tuple(files), folder / "t.npy", folder / "facts.npy")
 
 
 def run(manifest, **changes):

@@ -133,11 +133,11 @@ def test_all_pairs_of_several_copies_are_found():
 
 
 def test_different_pictures_of_one_organ_are_no_copies():
-    organ = anatomy()
+    organ = 1.6 * anatomy()
     result = search([picture(number, organ) for number in range(300)])
     assert result.pairs == ()
-    assert result.compared > 600  # they were looked at: in the coarse they are alike
-    assert result.strangers == similarity.STRANGERS
+    assert result.compared > 200  # they were looked at: in the coarse they are alike
+    assert 100 < result.strangers <= similarity.STRANGERS
     assert LOWEST_THRESHOLD <= result.threshold <= HIGHEST_THRESHOLD
 
 

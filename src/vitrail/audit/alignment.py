@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from vitrail.records import FloatArray
+from vitrail.records import ByteArray, FloatArray
 
 SMALL, MIDDLE, LARGE = 32, 64, 128
 """Sides of the pictures in pixels: coarse, finer, and the whole thumbnail."""
@@ -23,7 +22,7 @@ ORIENTATIONS = (
 """How the second image of a pair was made from the first; the position is a number of three bits: transposed first (4), then
 columns reversed (1) and rows reversed (2)."""
 
-_STEPS = 3
+_STEPS = 2
 
 
 def turn(pixels: FloatArray, orientation: int) -> FloatArray:
@@ -41,7 +40,8 @@ def align(first: FloatArray, second: FloatArray, placement: FloatArray) -> Float
     """Return how second images lie best on first ones: scale and shift of the rows, scale and shift of the columns.
 
     A few steps of the method of Lucas and Kanade (1981): each solves for the small change of the four numbers that takes away
-    most of the difference between the two images, brightness and contrast set equal.
+    most of the difference between the two images, brightness and contrast set equal. The change is sought on the first image,
+    which stays as it is, and its inverse applied to the second (Baker and Matthews 2004), so that what is solved is set up once.
 
     Args:
         first: Shape (n, side, side).
@@ -52,21 +52,30 @@ def align(first: FloatArray, second: FloatArray, placement: FloatArray) -> Float
         The placement for :func:`resample`, shape (n, 4).
     """
     count, side = len(first), first.shape[1]
-    offset = np.arange(side, dtype=np.float32) + 0.5 - side / 2
     target = _standardised(first)
+    slopes = _slopes(target).reshape(count, 4, -1)
+    normal = slopes @ slopes.transpose(0, 2, 1)
+    damping = 1e-3 * np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-9
+    inverse = np.linalg.inv(normal + damping * np.eye(4, dtype=np.float32))
+    limit = np.array([0.05, side / 32, 0.05, side / 32], dtype=np.float32)
     for _ in range(_STEPS):
-        moved = _standardised(resample(second, placement))
-        down, right = np.zeros_like(moved), np.zeros_like(moved)
-        down[:, 1:-1] = (moved[:, 2:] - moved[:, :-2]) / 2
-        right[:, :, 1:-1] = (moved[:, :, 2:] - moved[:, :, :-2]) / 2
-        slopes = np.stack([down * offset[:, None], down, right * offset, right], axis=1).reshape(count, 4, -1)
-        normal = slopes @ slopes.transpose(0, 2, 1)
-        pull = slopes @ (target - moved).reshape(count, -1, 1)
-        damping = 1e-3 * np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-9
-        step = np.linalg.solve(normal + damping * np.eye(4, dtype=np.float32), pull)[..., 0]
-        limit = np.array([0.05, side / 32, 0.05, side / 32], dtype=np.float32)
-        placement = (placement + np.clip(step, -limit, limit)).astype(np.float32)
+        difference = _standardised(resample(second, placement)) - target
+        change = np.clip((inverse @ (slopes @ difference.reshape(count, -1, 1)))[..., 0], -limit, limit)
+        scale, shift = placement[:, ::2] / (1 + change[:, ::2]), placement[:, 1::2]
+        placement = np.stack([scale, shift - scale * change[:, 1::2]], axis=2).reshape(count, 4).astype(np.float32)
     return placement
+
+
+def _slopes(pixels: FloatArray) -> FloatArray:
+    """Return how much images (n, side, side) change with each of the four numbers, shape (n, 4, side, side)."""
+    side = pixels.shape[1]
+    offset = np.arange(side, dtype=np.float32) + 0.5 - side / 2
+    slopes = np.zeros((len(pixels), 4, side, side), dtype=np.float32)
+    slopes[:, 1, 1:-1] = (pixels[:, 2:] - pixels[:, :-2]) / 2
+    slopes[:, 3, :, 1:-1] = (pixels[:, :, 2:] - pixels[:, :, :-2]) / 2
+    slopes[:, 0] = slopes[:, 1] * offset[:, None]
+    slopes[:, 2] = slopes[:, 3] * offset
+    return slopes
 
 
 def resample(pixels: FloatArray, placement: FloatArray) -> FloatArray:
@@ -108,13 +117,16 @@ def _detail(pixels: FloatArray) -> FloatArray:
     return np.asarray(pixels - blurred)
 
 
-def shrunk(pixels: npt.NDArray[np.uint8] | FloatArray, side: int) -> FloatArray:
+def shrunk(pixels: ByteArray, side: int) -> FloatArray:
     """Return images, float32, at half or a quarter of their side by averaging squares of pixels."""
-    smaller: FloatArray = pixels.astype(np.float32)
-    while smaller.shape[1] > side:
-        smaller = smaller[:, ::2] + smaller[:, 1::2]
-        smaller = np.asarray((smaller[:, :, ::2] + smaller[:, :, 1::2]) / 4, dtype=np.float32)
-    return smaller
+    factor = pixels.shape[1] // side
+    rows = pixels[:, ::factor].astype(np.uint16)  # up to 16 x 16 pixels, the sum of a square fits
+    for row in range(1, factor):
+        rows += pixels[:, row::factor]
+    columns = rows[:, :, ::factor].copy()
+    for column in range(1, factor):
+        columns += rows[:, :, column::factor]
+    return columns.astype(np.float32) / np.float32(factor**2)
 
 
 def _standardised(pixels: FloatArray) -> FloatArray:

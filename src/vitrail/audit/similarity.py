@@ -4,8 +4,8 @@ Three looks, each at fewer pairs and closer than the one before:
 
 1. *Coarse structure proposes.* The lowest frequencies of every thumbnail (a discrete cosine transform, as perceptual hashes use,
    but kept as numbers) are compared with those of all others in all eight orientations; in that transform, turning and mirroring
-   are exchanges of signs and axes and cost nothing. Every image proposes its nearest few. A second transform of the image without
-   its rim finds copies that were cropped.
+   are exchanges of signs and axes and cost nothing. What all images have in common, their anatomy, is left out. Every image
+   proposes its nearest few. Further transforms of the image without its rim find copies that were cropped.
 2. *Alignment.* The two thumbnails of a proposed pair are laid over one another: scale and shift along both axes, by a few steps
    of the method of Lucas and Kanade (1981).
 3. *Pixels decide.* What remains of both after their coarse structure is taken away must agree: edges, texture, noise. Two
@@ -19,12 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 from vitrail.audit.alignment import (
-    LARGE,
     MIDDLE,
     ORIENTATIONS,
     SMALL,
@@ -41,21 +41,29 @@ from vitrail.row_file import RowFile
 
 FREQUENCIES = 8
 """Side of the square of lowest frequencies that the first look compares."""
-RIMS = (4, 8)
-"""Pixels of 128 that further transforms leave out on every side, to meet copies that were cropped."""
+RIMS = (2, 4)
+"""Pixels of 64 that further transforms leave out on every side, to meet copies that were cropped."""
 NEAREST = 3
-"""So many nearest neighbours every image proposes, per orientation."""
-COARSE_AGREEMENT = 0.85
-"""Least correlation of the coarse structure of a proposed pair."""
-TURNED_AGREEMENT = 0.8
-"""Least correlation at 32 pixels, before alignment, of a pair in another orientation: whoever mirrors seldom crops much too."""
-PAIRS_PER_IMAGE = 5
-"""So many pairs per image, on average, are looked at more closely: every image's nearest neighbours first."""
-ALIGNED_AGREEMENT = 0.92
-"""Least correlation at 32 pixels after alignment of a pair that is looked at again."""
-LIKELY_AGREEMENT = 0.8
+"""So many nearest neighbours every image proposes, as it is; in every other orientation one: for a turned copy of an image with
+several copies it is enough to be joined to one of them."""
+STRUCTURED = 2.0
+"""Least deviation of the grey values (0..255) of an image that is compared: blank ones resemble everything and nothing."""
+COARSE_AGREEMENT = 0.6
+"""Least agreement of the coarse structure of a proposed pair."""
+COMMON_SHARE = 0.9
+"""So much of what all images have in common is left out of their coarse structure. All of it would leave nothing but noise of
+images that are the common picture: of two images, or of a thousand copies of one."""
+TURNED_AGREEMENT = 0.85
+"""The same of a pair in another orientation: whoever mirrors seldom crops much too."""
+PAIRS_PER_IMAGE = 2
+"""So many pairs per image, on average, are looked at more closely: those that agree most."""
+ALIGNED_AGREEMENT = 0.94
+"""Least correlation at 32 pixels after alignment of a pair that is aligned more closely, and may serve the calibration."""
+CLOSELY_ALIGNED_AGREEMENT = 0.95
+"""Least correlation at 32 pixels of a pair that may be copies."""
+LIKELY_AGREEMENT = 0.85
 """Least agreement of detail at 64 pixels of a pair whose detail is compared at 128 pixels."""
-STRANGERS = 600
+STRANGERS = 300
 """So many aligned pairs of different labels are compared at 128 pixels in any case, for the calibration."""
 LOWEST_THRESHOLD = 0.90
 """Agreement of detail below which no pair is called a copy, whatever the calibration says."""
@@ -110,7 +118,6 @@ class _Pairs:
         second: Position among the images compared.
         orientation: What turns ``first`` into ``second``.
         agreement: Correlation at the last look.
-        rank: 0 for the nearest neighbour of one of the two, 1 for the second nearest...
         placement: How ``second`` lies on ``first``, shape (n, 4), see :func:`align`.
     """
 
@@ -118,7 +125,6 @@ class _Pairs:
     second: IntArray
     orientation: IntArray
     agreement: FloatArray
-    rank: IntArray
     placement: FloatArray
 
     def __len__(self) -> int:
@@ -147,16 +153,19 @@ def find_near_copies(manifest: Manifest, rows: IntArray) -> Similarity:
         manifest: The data set.
         rows: Positions of readable files, in ascending order, none of them byte-identical to another.
     """
-    rows = rows[_textured(manifest.thumbnails, rows)]
+    rows = rows[manifest.facts["deviation"][rows] > STRUCTURED]
     if len(rows) < 2:
         return Similarity((), HIGHEST_THRESHOLD, 0, 0)
     coarse = _coarse(manifest.thumbnails, rows)
     pairs = _align_all(coarse.small, _propose(coarse))
     strange = manifest.labels[rows[pairs.first]] != manifest.labels[rows[pairs.second]]
-    strangers = np.flatnonzero(strange)
-    strangers = np.random.default_rng(0).choice(strangers, min(len(strangers), STRANGERS), replace=False)
+    strangers = np.zeros(len(pairs), dtype=bool)
+    every = np.flatnonzero(strange)
+    strangers[np.random.default_rng(0).choice(every, min(len(every), STRANGERS), replace=False)] = True
+    close = pairs.agreement >= CLOSELY_ALIGNED_AGREEMENT
+    pairs, strangers, acquaintances = pairs.take(close | strangers), strangers[close | strangers], int((close & ~strange).sum())
     agreement = _compare_detail(manifest.thumbnails, rows, pairs, in_any_case=strangers)
-    threshold = _threshold(agreement[strangers], len(pairs) - int(strange.sum()))
+    threshold = _threshold(agreement[strangers], acquaintances)
     found = replace(pairs, agreement=agreement).take(agreement >= threshold)
     # The same two images may have been compared in several ways: the best one is what they are.
     low, high = np.minimum(found.first, found.second), np.maximum(found.first, found.second)
@@ -170,7 +179,7 @@ def find_near_copies(manifest: Manifest, rows: IntArray) -> Similarity:
         )
     ]
     in_order = tuple(sorted(copies, key=lambda pair: (-pair.agreement, pair.first, pair.second)))
-    return Similarity(in_order, round(threshold, 4), len(pairs), len(strangers))
+    return Similarity(in_order, round(threshold, 4), len(pairs), int(strangers.sum()))
 
 
 def _threshold(strangers: FloatArray, acquaintances: int) -> float:
@@ -182,20 +191,12 @@ def _threshold(strangers: FloatArray, acquaintances: int) -> float:
     """
     if len(strangers) < 30:
         return 0.5 * (LOWEST_THRESHOLD + HIGHEST_THRESHOLD)
-    from scipy.special import ndtri
-
     middle, upper = np.arctanh(np.clip(np.quantile(strangers, (0.5, 0.8413)), -0.999, 0.999))
-    tail = np.tanh(middle + (upper - middle) * -ndtri(1 / max(2, acquaintances)))
+    tail = np.tanh(middle + (upper - middle) * -NormalDist().inv_cdf(1 / max(2, acquaintances)))
     return float(np.clip(tail, LOWEST_THRESHOLD, HIGHEST_THRESHOLD))
 
 
 # ---------------------------------------------------------------------------------------------------- first look
-
-
-def _textured(thumbnails: RowFile, rows: IntArray) -> npt.NDArray[np.bool_]:
-    """Return which images have any structure to compare: blank ones resemble everything and nothing."""
-    spreads = [thumbnails[rows[block]].std(axis=(1, 2)) for block in _blocks(len(rows), 512)]
-    return np.concatenate([np.empty(0, dtype=np.float64), *spreads]) > 2
 
 
 @dataclass(frozen=True)
@@ -215,10 +216,10 @@ class _Coarse:
 
 def _coarse(thumbnails: RowFile, rows: IntArray) -> _Coarse:
     def reduce(block: slice) -> list[npt.NDArray[np.generic]]:
-        pixels = thumbnails[rows[block]].astype(np.float32)
-        cores = [np.ascontiguousarray(pixels[:, rim : LARGE - rim, rim : LARGE - rim]) for rim in (0, *RIMS)]
+        pixels = shrunk(thumbnails[rows[block]], MIDDLE)
+        cores = [np.ascontiguousarray(pixels[:, rim : MIDDLE - rim, rim : MIDDLE - rim]) for rim in (0, *RIMS)]
         transforms = [_normalised(_cosines(core.shape[1]) @ core @ _cosines(core.shape[1]).T) for core in cores]
-        return [*transforms, np.rint(shrunk(pixels, SMALL)).astype(np.uint8)]
+        return [*transforms, np.rint(shrunk(thumbnails[rows[block]], SMALL)).astype(np.uint8)]
 
     blocks = list(map_in_order(reduce, _blocks(len(rows), 256)))
     whole, *inner, small = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
@@ -251,8 +252,9 @@ def _turned(coefficients: FloatArray, orientation: int) -> FloatArray:
 
 
 def _propose(coarse: _Coarse) -> _Pairs:
-    """Return every image's nearest neighbours in every orientation, each pair once per orientation, nearest neighbours first."""
-    targets = coarse.whole.reshape(len(coarse.whole), -1)
+    """Return every image's nearest neighbours in every orientation, each pair once per orientation, the most alike first."""
+    common = COMMON_SHARE * coarse.whole.mean(axis=0)
+    targets = _normalised(coarse.whole - common).reshape(len(coarse.whole), -1)
     queries = [(orientation, 0, _turned(coarse.whole, orientation)) for orientation in range(len(ORIENTATIONS))]
     queries += [(turned, rim, _turned(inner, turned)) for rim, inner in zip(RIMS, coarse.inner, strict=True) for turned in (0, 1)]
     size = len(targets)
@@ -261,36 +263,36 @@ def _propose(coarse: _Coarse) -> _Pairs:
 
         def ask(query: tuple[int, int, FloatArray], members: IntArray = members, candidates: IntArray = candidates) -> _Pairs:
             orientation, rim, turned = query
-            pairs = _Pairs.joined(list(_nearest(turned, targets, members, candidates, orientation=orientation, rim=rim)))
-            return pairs if orientation == 0 else pairs.take(_unaligned(coarse.small, pairs) >= TURNED_AGREEMENT)
+            own = _normalised(turned[members] - common)
+            return _Pairs.joined(list(_nearest(own, targets, members, candidates, orientation=orientation, rim=rim)))
 
         found = list(map_in_order(ask, queries))
-        best.append(_nearest_first(_Pairs.joined(found), size, most=PAIRS_PER_IMAGE * len(members)))
-    return _nearest_first(_Pairs.joined(best), size, most=PAIRS_PER_IMAGE * size)
+        best.append(_most_alike(_Pairs.joined(found), size, most=PAIRS_PER_IMAGE * len(members)))
+    return _most_alike(_Pairs.joined(best), size, most=PAIRS_PER_IMAGE * size)
 
 
-def _nearest_first(pairs: _Pairs, size: int, *, most: int) -> _Pairs:
-    """Return each pair once per orientation, nearest neighbours first, at most so many."""
+def _most_alike(pairs: _Pairs, size: int, *, most: int) -> _Pairs:
+    """Return each pair once per orientation, those that agree most first, at most so many."""
     keys = (pairs.first * size + pairs.second) * len(ORIENTATIONS) + pairs.orientation
-    ordered = pairs.first_of(keys, np.lexsort((-pairs.agreement, pairs.rank)))
+    ordered = pairs.first_of(keys, np.argsort(-pairs.agreement, kind="stable"))
     return ordered.take(np.arange(min(len(ordered), most)))
 
 
 def _nearest(
-    turned: FloatArray, targets: FloatArray, members: IntArray, candidates: IntArray, *, orientation: int, rim: int
+    queries: FloatArray, targets: FloatArray, members: IntArray, candidates: IntArray, *, orientation: int, rim: int
 ) -> Iterator[_Pairs]:
-    """Yield the nearest neighbours of ``members``, turned and without a rim, among ``candidates``."""
+    """Yield the nearest neighbours of ``members``, as ``queries`` show them turned and without a rim, among ``candidates``."""
     pool = targets[candidates]
-    zoom = 1 - 2 * rim / LARGE
+    zoom = 1 - 2 * rim / MIDDLE
     for block in _blocks(len(members), 1024):
         own = members[block]
-        agreement = turned[own].reshape(len(own), -1) @ pool.T
+        agreement = queries[block].reshape(len(own), -1) @ pool.T
         agreement[np.arange(len(own)), np.searchsorted(candidates, own)] = -1
-        for rank in range(min(NEAREST, len(candidates))):
+        for _ in range(min(NEAREST if orientation == 0 else 1, len(candidates))):
             nearest = agreement.argmax(axis=1)
             best = agreement[np.arange(len(own)), nearest]
             agreement[np.arange(len(own)), nearest] = -1
-            good = best >= COARSE_AGREEMENT
+            good = best >= (TURNED_AGREEMENT if orientation else COARSE_AGREEMENT)
             one, other = own[good], candidates[nearest[good]]
             # Without a rim, the neighbour is the cropped one; else the order does not matter, and the same pair is found twice.
             swapped = (one > other) | bool(rim)
@@ -299,7 +301,6 @@ def _nearest(
                 np.where(swapped, one, other),
                 np.where(swapped, _inverse(orientation), orientation),
                 best[good],
-                np.full(len(one), rank),
                 np.tile(np.array([zoom, 0, zoom, 0], dtype=np.float32), (len(one), 1)),
             )
 
@@ -307,14 +308,6 @@ def _nearest(
 def _inverse(orientation: int) -> int:
     """Return the orientation that undoes another: only the quarter turns do not undo themselves."""
     return {5: 6, 6: 5}.get(orientation, orientation)
-
-
-def _unaligned(small: ByteArray, pairs: _Pairs) -> FloatArray:
-    """Return the correlation of pairs at 32 pixels, without the rim but not aligned."""
-    if not len(pairs):
-        return np.empty(0, dtype=np.float32)
-    first, second = (small[rows].astype(np.float32) for rows in (pairs.first, pairs.second))
-    return correlation(_turned_pairs(first, pairs.orientation), resample(second, pairs.placement))
 
 
 def _cells(whole: FloatArray) -> Iterator[tuple[IntArray, IntArray]]:
@@ -356,30 +349,32 @@ def _distances(points: FloatArray, centres: FloatArray) -> FloatArray:
 
 
 def _align_all(small: ByteArray, pairs: _Pairs) -> _Pairs:
-    """Return the pairs that lie on one another after alignment at 32 pixels."""
+    """Return the pairs that lie on one another after alignment at 32 pixels; what does at once is laid more closely."""
+
+    def lay_once(part: _Pairs, first: FloatArray, second: FloatArray) -> _Pairs:
+        placement = align(first, second, part.placement)
+        return replace(part, agreement=correlation(first, resample(second, placement)), placement=placement)
 
     def lay(block: slice) -> _Pairs:
         part = pairs.take(np.arange(len(pairs))[block])
         first = _turned_pairs(small[part.first].astype(np.float32), part.orientation)
         second = small[part.second].astype(np.float32)
-        placement = align(first, second, part.placement)
-        agreement = correlation(first, resample(second, placement))
-        return replace(part, agreement=agreement, placement=placement).take(agreement >= ALIGNED_AGREEMENT)
+        part = lay_once(part, first, second)
+        kept = part.agreement >= ALIGNED_AGREEMENT
+        return lay_once(part.take(kept), first[kept], second[kept])
 
     parts = list(map_in_order(lay, _blocks(len(pairs), _BLOCK)))
     return _Pairs.joined(parts) if parts else pairs
 
 
-def _compare_detail(thumbnails: RowFile, rows: IntArray, pairs: _Pairs, *, in_any_case: IntArray) -> FloatArray:
+def _compare_detail(thumbnails: RowFile, rows: IntArray, pairs: _Pairs, *, in_any_case: npt.NDArray[np.bool_]) -> FloatArray:
     """Return the agreement of the detail of aligned pairs; 0 where a look at 64 pixels says that it is low."""
-    wanted = np.zeros(len(pairs), dtype=bool)
-    wanted[in_any_case] = True
 
     def compare(block: slice) -> FloatArray:
         part = pairs.take(np.arange(len(pairs))[block])
         first, second = thumbnails[rows[part.first]], thumbnails[rows[part.second]]
         coarse = _turned_pairs(shrunk(first, MIDDLE), part.orientation), shrunk(second, MIDDLE)
-        kept = wanted[block] | (agreement_of_detail(*coarse, part.placement) >= LIKELY_AGREEMENT)
+        kept = in_any_case[block] | (agreement_of_detail(*coarse, part.placement) >= LIKELY_AGREEMENT)
         agreement = np.zeros(len(part), dtype=np.float32)
         part = part.take(kept)
         fine = _turned_pairs(first[kept].astype(np.float32), part.orientation), second[kept].astype(np.float32)

@@ -57,17 +57,18 @@ def look(pixels: ByteArray, *, quality: float, whole: bool) -> tuple[ByteArray, 
     colour = 0.0
     picture = Image.fromarray(pixels)
     if pixels.ndim == 3:
-        few = pixels[:: max(1, len(pixels) // 64), :: max(1, pixels.shape[1] // 64)].astype(np.int16)
-        red, green, blue = few[..., 0], few[..., 1], few[..., 2]
-        spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-        colour = np.count_nonzero(spread > _COLOUR_SPREAD) / spread.size
+        few = pixels[:: max(1, len(pixels) // 64), :: max(1, pixels.shape[1] // 64)]
+        channels = np.ascontiguousarray(few.transpose(2, 0, 1))
+        colour = np.count_nonzero(channels.max(axis=0) - channels.min(axis=0) > _COLOUR_SPREAD) / channels[0].size
         picture = picture.convert("L")
-    thumbnail = picture.resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    # Means of areas where it gets smaller: as good as a smoother filter, and quicker.
+    way = Image.Resampling.BOX if min(picture.size) >= THUMBNAIL_SIZE else Image.Resampling.BILINEAR
+    thumbnail = picture.resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), way, reducing_gap=1.0)
     counts = np.array(picture.histogram())
     total, values = counts.sum(), np.arange(256)
     mean = float(counts @ values) / total
     deviation = math.sqrt(max(0.0, float(counts @ values**2) / total - mean**2))
-    sharpness, noise, blockiness = _detail(_central(np.asarray(picture)).astype(np.int16), whole=whole)
+    sharpness, noise, blockiness = _detail(np.asarray(_central(picture), dtype=np.int16), whole=whole)
     levels = np.count_nonzero(counts)
     facts = (quality, mean, deviation, levels, counts[0] / total, counts[255] / total, sharpness, noise, blockiness, colour)
     return np.asarray(thumbnail), np.array(facts, dtype=FACTS)
@@ -77,18 +78,25 @@ def _detail(centre: npt.NDArray[np.int16], *, whole: bool) -> tuple[float, float
     """Return sharpness, noise and blockiness of the middle of an image; not-a-number where it is too small for them."""
     if min(centre.shape) < 16:
         return math.nan, math.nan, math.nan
-    laplacian = centre[:-2, 1:-1] + centre[2:, 1:-1] + centre[1:-1, :-2] + centre[1:-1, 2:] - 4 * centre[1:-1, 1:-1]
-    bends = centre[:, :-2] - 2 * centre[:, 1:-1] + centre[:, 2:]
-    bends = bends[:-2] - 2 * bends[1:-1] + bends[2:]  # along both axes: answers to noise and hardly to edges
-    noise = float(np.abs(bends).mean()) * math.sqrt(math.pi / 2) / 6
-    flat = laplacian.ravel().astype(np.float32)
+    across, along = _bends(centre.T).T, _bends(centre)
+    both = _bends(across)  # answers to noise and hardly to edges
+    noise = float(np.abs(both).mean()) * math.sqrt(math.pi / 2) / 6
+    flat = (across[1:-1] + along[:, 1:-1]).ravel().astype(np.float32)
     return float(flat @ flat / flat.size - flat.mean() ** 2), noise, _blockiness(centre) if whole else math.nan
 
 
-def _central(grey: ByteArray) -> ByteArray:
+def _bends(values: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+    """Return the second differences along the first axis."""
+    bends = values[:-2] + values[2:]
+    bends -= values[1:-1]
+    bends -= values[1:-1]
+    return bends
+
+
+def _central(picture: Image.Image) -> Image.Image:
     """Return the central 160 x 160 pixels, or what there is of them, cut at borders of 8 x 8 blocks."""
-    top, left = (max(0, (length - _SIDE) // 2) // 8 * 8 for length in grey.shape)
-    return grey[top : top + _SIDE, left : left + _SIDE]
+    left, top = (max(0, (length - _SIDE) // 2) // 8 * 8 for length in picture.size)
+    return picture.crop((left, top, min(left + _SIDE, picture.width), min(top + _SIDE, picture.height)))
 
 
 def _blockiness(centre: npt.NDArray[np.int16]) -> float:

@@ -149,6 +149,8 @@ class RasterReader:
         with _failures_as_data_errors():
             image, kind = _open(content)
             mode, width, height = image.mode, image.width, image.height
+            if kind == "JPEG":
+                _check_scans(content)
             with _alone if width * height > _ALONE_FROM else contextlib.nullcontext():
                 factor = 1
                 if at_least is not None and isinstance(image, JpegImageFile):
@@ -187,8 +189,6 @@ def _open(content: bytes) -> tuple[PillowFile, str]:
         image = _READERS[kind](io.BytesIO(content))
     if image.width * image.height > PIXEL_LIMIT:
         raise DataError(f"too large: {image.width} x {image.height} pixels; at most {PIXEL_LIMIT:,} pixels are read.")
-    if kind == "JPEG" and content.count(_START_OF_SCAN) > SCAN_LIMIT and (scans := _count_scans(content)) > SCAN_LIMIT:
-        raise DataError(f"too large: the image is stored in {scans:,} scans; at most {SCAN_LIMIT} are read.")
     return image, kind
 
 
@@ -197,13 +197,16 @@ _SEGMENT = re.compile(rb"\xff+([^\x00\x01\xff\xd0-\xd8])")
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xd9"
 
 
-def _count_scans(content: bytes) -> int:
-    """Count the scans of a JPEG, without what other segments (a preview, say) or bytes behind the image look like."""
+def _check_scans(content: bytes) -> None:
+    """Refuse a JPEG of too many scans; what other segments (a preview, say) or bytes behind the image look like is none."""
+    if content.count(_START_OF_SCAN) <= SCAN_LIMIT:
+        return
     scans, position = 0, 2
     while (found := _SEGMENT.search(content, position)) and found[1] != _END_OF_IMAGE:
         scans += found[1] == _START_OF_SCAN[1:]
         position = found.end() + int.from_bytes(content[found.end() : found.end() + 2])
-    return scans
+    if scans > SCAN_LIMIT:
+        raise DataError(f"too large: the image is stored in {scans:,} scans; at most {SCAN_LIMIT} are read.")
 
 
 def _load(image: PillowFile) -> None:
