@@ -53,14 +53,14 @@ def align(first: FloatArray, second: FloatArray, placement: FloatArray) -> Float
     """
     count, side = len(first), first.shape[1]
     target = _standardised(first)
-    slopes = _slopes(target).reshape(count, 4, -1)
+    slopes = _slopes(target).reshape(count, 4, side * side)
     normal = slopes @ slopes.transpose(0, 2, 1)
     damping = 1e-3 * np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-9
     inverse = np.linalg.inv(normal + damping * np.eye(4, dtype=np.float32))
     limit = np.array([0.05, side / 32, 0.05, side / 32], dtype=np.float32)
     for _ in range(_STEPS):
         difference = _standardised(resample(second, placement)) - target
-        change = np.clip((inverse @ (slopes @ difference.reshape(count, -1, 1)))[..., 0], -limit, limit)
+        change = np.clip((inverse @ (slopes @ difference.reshape(count, side * side, 1)))[..., 0], -limit, limit)
         scale, shift = placement[:, ::2] / (1 + change[:, ::2]), placement[:, 1::2]
         placement = np.stack([scale, shift - scale * change[:, 1::2]], axis=2).reshape(count, 4).astype(np.float32)
     return placement

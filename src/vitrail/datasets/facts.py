@@ -61,9 +61,8 @@ def look(pixels: ByteArray, *, quality: float, whole: bool) -> tuple[ByteArray, 
         channels = np.ascontiguousarray(few.transpose(2, 0, 1))
         colour = np.count_nonzero(channels.max(axis=0) - channels.min(axis=0) > _COLOUR_SPREAD) / channels[0].size
         picture = picture.convert("L")
-    # Means of areas where it gets smaller: as good as a smoother filter, and quicker.
-    way = Image.Resampling.BOX if min(picture.size) >= THUMBNAIL_SIZE else Image.Resampling.BILINEAR
-    thumbnail = picture.resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), way, reducing_gap=1.0)
+    # A quicker filter (means of areas, or a smaller gap) leaves other detail in a picture than in a cropped copy of it.
+    thumbnail = picture.resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0)
     counts = np.array(picture.histogram())
     total, values = counts.sum(), np.arange(256)
     mean = float(counts @ values) / total

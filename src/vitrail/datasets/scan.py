@@ -39,7 +39,7 @@ BYTES_LIMIT = 2 * 1024**3
 """Longer files are not read into memory: they are hashed and reported as too large."""
 
 # What is kept depends on how it was made: another version of either starts anew.
-_CACHE_VERSION = f"5, {versions('pillow', 'pydicom', 'nibabel')}"
+_CACHE_VERSION = f"6, {versions('pillow', 'pydicom', 'nibabel')}"
 _BATCH = 16  # files per job: small images cost little more than the job itself
 _MANY = 500  # from so many files on, processes are worth their start
 _FEW = 1000  # so many changed files are held in memory to see whether their content has changed too
