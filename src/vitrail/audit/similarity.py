@@ -253,22 +253,31 @@ def _turned(coefficients: FloatArray, orientation: int) -> FloatArray:
 
 def _propose(coarse: _Coarse) -> _Pairs:
     """Return every image's nearest neighbours in every orientation, each pair once per orientation, the most alike first."""
-    common = COMMON_SHARE * coarse.whole.mean(axis=0)
-    targets = _normalised(coarse.whole - common).reshape(len(coarse.whole), -1)
+    common = coarse.whole.mean(axis=0, keepdims=True)
     queries = [(orientation, 0, _turned(coarse.whole, orientation)) for orientation in range(len(ORIENTATIONS))]
     queries += [(turned, rim, _turned(inner, turned)) for rim, inner in zip(RIMS, coarse.inner, strict=True) for turned in (0, 1)]
-    size = len(targets)
+    size = len(coarse.whole)
     best: list[_Pairs] = []
     for members, candidates in _cells(coarse.whole):
 
         def ask(query: tuple[int, int, FloatArray], members: IntArray = members, candidates: IntArray = candidates) -> _Pairs:
             orientation, rim, turned = query
-            own = _normalised(turned[members] - common)
-            return _Pairs.joined(list(_nearest(own, targets, members, candidates, orientation=orientation, rim=rim)))
+            # What an image shares with all that stand as it does, and with all that were turned as the query is.
+            shared = np.concatenate([common, _turned(common, orientation)])[: 2 if orientation else 1]
+            own, others = _without(turned[members], shared), _without(coarse.whole[candidates], shared)
+            return _Pairs.joined(list(_nearest(own, others, members, candidates, orientation=orientation, rim=rim)))
 
         found = list(map_in_order(ask, queries))
         best.append(_most_alike(_Pairs.joined(found), size, most=PAIRS_PER_IMAGE * len(members)))
     return _most_alike(_Pairs.joined(best), size, most=PAIRS_PER_IMAGE * size)
+
+
+def _without(coefficients: FloatArray, shared: FloatArray) -> FloatArray:
+    """Return coefficients (n, 8, 8) as vectors (n, 64) of length 1, most of what they have of ``shared`` (k, 8, 8) taken away."""
+    vectors = coefficients.reshape(len(coefficients), -1)
+    directions, _ = np.linalg.qr(shared.reshape(len(shared), -1).T)
+    rest = vectors - COMMON_SHARE * (vectors @ directions) @ directions.T
+    return np.asarray(rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-6), dtype=np.float32)
 
 
 def _most_alike(pairs: _Pairs, size: int, *, most: int) -> _Pairs:
@@ -281,12 +290,12 @@ def _most_alike(pairs: _Pairs, size: int, *, most: int) -> _Pairs:
 def _nearest(
     queries: FloatArray, targets: FloatArray, members: IntArray, candidates: IntArray, *, orientation: int, rim: int
 ) -> Iterator[_Pairs]:
-    """Yield the nearest neighbours of ``members``, as ``queries`` show them turned and without a rim, among ``candidates``."""
-    pool = targets[candidates]
+    """Yield the nearest neighbours of ``members``, as ``queries`` show them turned and without a rim, among ``candidates``, as
+    ``targets`` show them."""
     zoom = 1 - 2 * rim / MIDDLE
     for block in _blocks(len(members), 1024):
         own = members[block]
-        agreement = queries[block].reshape(len(own), -1) @ pool.T
+        agreement = queries[block] @ targets.T
         agreement[np.arange(len(own)), np.searchsorted(candidates, own)] = -1
         for _ in range(min(NEAREST if orientation == 0 else 1, len(candidates))):
             nearest = agreement.argmax(axis=1)
