@@ -6,12 +6,12 @@ import datetime
 
 from hypothesis import strategies as st
 
-from vitrail import settings
+from vitrail import model_settings, settings
 from vitrail.study import Study
 
 EVERY_CLASS = [
     member
-    for member in [*vars(settings).values(), Study]
+    for member in [*vars(settings).values(), *vars(model_settings).values(), Study]
     if isinstance(member, type) and issubclass(member, settings.Settings) and member is not settings.Settings
 ]
 
@@ -39,7 +39,7 @@ TRAINING = _some(
     optimiser=st.sampled_from([None, "adam", "adamw", "sgd", "rmsprop"]),
     learning_rate=st.none() | st.floats(1e-9, 1),
     weight_decay=st.none() | st.floats(0, 1),
-    balance_classes=MAYBE_BOOL,
+    imbalance=st.sampled_from([None, "none", "weights", "sampling", "rotations"]),
 )
 OWN = {"preprocess": PREPROCESS, "training": TRAINING}
 FOREST = _some(

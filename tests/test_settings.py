@@ -8,8 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from study_data import EVERY_CLASS, study
+from vitrail.model_settings import FAMILIES, ModelSettings
 from vitrail.models import FAMILIES as CATALOGUE
-from vitrail.settings import FAMILIES, DataSettings, ModelSettings
+from vitrail.settings import DataSettings
 from vitrail.study import Study
 
 

@@ -167,13 +167,13 @@ def test_a_model_s_own_wish_goes_before_the_study_s_and_the_family_s():
     made = study(
         preprocess={"size": 96, "colour": "rgb"},
         training={"epochs": 5, "patience": 2},
-        models=[{"model": "cnn", "preprocess": {"size": 32}, "training": {"epochs": 1, "balance_classes": False}}, "forest"],
+        models=[{"model": "cnn", "preprocess": {"size": 32}, "training": {"epochs": 1, "imbalance": "none"}}, "forest"],
     )
     cnn, forest = made.models
     family = CnnSettings.preprocess_defaults
     assert made.preprocess_for(cnn) == family.model_copy(update={"size": 32, "colour": "rgb"})
     assert made.preprocess_for(forest) == ForestSettings.preprocess_defaults.model_copy(update={"size": 96, "colour": "rgb"})
-    expected = {"epochs": 1, "patience": 2, "balance_classes": False}
+    expected = {"epochs": 1, "patience": 2, "imbalance": "none"}
     assert made.training_for(cnn) == CnnSettings.training_defaults.model_copy(update=expected)
 
 

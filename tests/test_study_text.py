@@ -11,7 +11,8 @@ from hypothesis import settings as hypothesis_settings
 
 from study_data import PLAIN_STUDIES, study
 from vitrail.errors import Problem, StudyError
-from vitrail.settings import Acceptance, AuditSettings, CnnSettings, TrainingSettings
+from vitrail.model_settings import CnnSettings
+from vitrail.settings import Acceptance, AuditSettings, TrainingSettings
 from vitrail.study import Study, commented_yaml
 
 FAULTY = """

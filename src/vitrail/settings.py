@@ -1,4 +1,5 @@
-"""What can be set: one documented settings model per room and per family of models. :mod:`vitrail.study` puts them together.
+"""What can be set: one documented settings model per room. Families of models have theirs in :mod:`vitrail.model_settings`, and
+:mod:`vitrail.study` puts them together.
 
 Every field says what it means, in which unit and range; ``vitrail init`` prints those sentences as comments and
 ``vitrail schema`` as a JSON schema. A setting that is ``null`` is left to the model's family, which knows best.
@@ -10,7 +11,7 @@ import datetime
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, WithJsonSchema, model_validator
 
@@ -27,8 +28,12 @@ class Settings(BaseModel):
         return {} if value is None else value
 
 
-def _placed(path: Path, info: ValidationInfo) -> Path:
-    """Put a relative place where it is meant: in the folder of the study's file, when the settings come from one."""
+def placed(path: Path, info: ValidationInfo) -> Path:
+    """Put a relative place where it is meant: in the folder of the study's file, when the settings come from one.
+
+    Raises:
+        ValueError: It cannot be a place.
+    """
     try:
         path = path.expanduser()
     except RuntimeError as error:
@@ -36,13 +41,6 @@ def _placed(path: Path, info: ValidationInfo) -> Path:
     if os.fsencode(path).decode("utf-8", errors="ignore") != str(path):
         raise ValueError("must be valid UTF-8, so that a report can name it: rename the folder")
     return info.context["folder"] / path if info.context else path
-
-
-def _placed_backbone(backbone: str, info: ValidationInfo) -> str:
-    """Put a relative folder of weights where it is meant, once and for all: a run is continued from any folder."""
-    if not backbone.startswith(LOCAL_WEIGHTS):
-        return backbone
-    return f"{LOCAL_WEIGHTS}{_placed(Path(backbone.removeprefix(LOCAL_WEIGHTS)), info).absolute()}"
 
 
 def _safe_name(name: str) -> str:
@@ -72,14 +70,11 @@ def one_group(pattern: str | None) -> str | None:
 NAME_PATTERN = r"(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,99})?"
 """Names become folders: nothing that leads elsewhere, nothing hidden, nothing that looks like an option; empty: to be given."""
 
-LOCAL_WEIGHTS = "local-dir:"
-"""Begins the name of a backbone whose weights are a folder on disk; timm's own word for it."""
-
-Place = Annotated[Path, AfterValidator(_placed)]
+Place = Annotated[Path, AfterValidator(placed)]
 Name = Annotated[str, AfterValidator(_safe_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"})]
 
 
-# ---------------------------------------------------------------------------------------------------- one model per room
+# ---------------------------------------------------------------------------------------------------- one per room
 
 
 class ColumnSettings(Settings):
@@ -201,8 +196,11 @@ class TrainingSettings(Settings):
     optimiser: Literal["adam", "adamw", "sgd", "rmsprop"] | None = Field(default=None, description="How weights are moved.")
     learning_rate: float | None = Field(default=None, gt=0, le=1, description="Length of the first steps; halved on plateaus.")
     weight_decay: float | None = Field(default=None, ge=0, le=1, description="Pull of the weights towards zero.")
-    balance_classes: bool | None = Field(
-        default=None, description="Weight the loss so that every class counts the same, however many images it has."
+    imbalance: Literal["none", "weights", "sampling", "rotations"] | None = Field(
+        default=None,
+        description="What is done about classes of unequal size, on training images only. weights: the loss counts every class "
+        "the same; sampling: images of small classes are shown more often; rotations: small classes are filled up with copies "
+        "turned by 90, 180 and 270 degrees; none.",
     )
 
 
@@ -231,111 +229,3 @@ class TrackingSettings(Settings):
         description="Tracking server; null: MLFLOW_TRACKING_URI, else an SQLite file in the output folder.",
     )
     experiment: str | None = Field(default=None, description="Name of the MLflow experiment; null: the study's name.")
-
-
-# ---------------------------------------------------------------------------------------------------- models
-
-
-FAMILY = "Family of the model."
-
-
-class ModelSettings(Settings):
-    """What every model of a study has."""
-
-    preprocess_defaults: ClassVar[PreprocessSettings]
-    training_defaults: ClassVar[TrainingSettings] = TrainingSettings()
-
-    model: str = Field(description=FAMILY)
-    name: Name = Field(default="", description="Name in tables and folders; empty: the family's name.")
-    preprocess: PreprocessSettings = Field(default=PreprocessSettings(), description="Overrides the study's preprocess.")
-    training: TrainingSettings = Field(default=TrainingSettings(), description="Overrides the study's training.")
-
-
-class ForestSettings(ModelSettings):
-    """Random forest on hand-made features (Breiman 2001)."""
-
-    preprocess_defaults = PreprocessSettings(size=64, colour="grey", crop_margins=False, keep_aspect=False, scaling="unit")
-
-    model: Literal["forest"] = Field(default="forest", description=FAMILY)
-    features: tuple[Literal["pixels", "hog"], ...] = Field(
-        default=("pixels", "hog"),
-        min_length=1,
-        description="pixels: the grey image, flattened; hog: histograms of oriented gradients (Dalal & Triggs 2005).",
-    )
-    trees: int = Field(default=300, ge=1, le=5000, description="Number of trees.")
-    max_depth: int | None = Field(default=None, ge=1, description="Deepest level of a tree; null: until leaves are pure.")
-    min_samples_split: int = Field(default=2, ge=2, description="Fewest images in a node that is split further.")
-    max_features: Literal["sqrt", "log2"] = Field(default="sqrt", description="Features tried per split.")
-    balance_classes: bool = Field(default=True, description="Weight images so that every class counts the same.")
-
-
-class CnnSettings(ModelSettings):
-    """Convolutional network trained from scratch."""
-
-    preprocess_defaults = PreprocessSettings(size=96, colour="grey", crop_margins=False, keep_aspect=False, scaling="standardise")
-    training_defaults = TrainingSettings(
-        epochs=24,
-        patience=6,  # batch normalisation makes the first validation losses of a small data set jump
-        batch_size=16,
-        optimiser="adamw",
-        learning_rate=1e-3,
-        weight_decay=1e-4,
-        balance_classes=True,
-    )
-
-    model: Literal["cnn"] = Field(default="cnn", description=FAMILY)
-    filters: tuple[Annotated[int, Field(ge=1, le=2048)], ...] = Field(
-        default=(16, 32, 64, 128),
-        min_length=1,
-        max_length=8,
-        description="Filters of each block (convolution, normalisation, activation, 2x2 max pooling); one number per block.",
-    )
-    kernel: Literal[3, 5, 7] = Field(default=3, description="Side of the convolutions in pixels.")
-    convolutions: int = Field(default=1, ge=1, le=4, description="Convolutions per block.")
-    batch_normalisation: bool = Field(default=True, description="Normalise activations over the batch.")
-    activation: Literal["relu", "tanh", "sigmoid", "gelu"] = Field(default="relu", description="Non-linearity.")
-    pooling: Literal["average", "max", "flatten"] = Field(
-        default="max",
-        description="From the last feature maps to one vector: mean per map, maximum per map, or all values.",
-    )
-    dense: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
-        default=(), description="Units of the dense layers before the output; empty: none."
-    )
-    dropout: float = Field(default=0.2, ge=0, lt=1, description="Share of units dropped before each dense layer in training.")
-    augment: bool = Field(default=True, description="Apply the study's augmentation to the training images.")
-
-
-class ProbeSettings(ModelSettings):
-    """Frozen pretrained backbone with a trained head."""
-
-    preprocess_defaults = PreprocessSettings(crop_margins=False, keep_aspect=False, colour="rgb", scaling="channel")
-    training_defaults = TrainingSettings(
-        epochs=200,
-        patience=20,
-        batch_size=256,
-        optimiser="adamw",
-        learning_rate=1e-3,
-        weight_decay=1e-2,
-        balance_classes=False,  # weighted classes would bend the scores away from the prevalence that a linear probe keeps
-    )
-
-    model: Literal["probe"] = Field(default="probe", description=FAMILY)
-    backbone: Annotated[str, AfterValidator(_placed_backbone)] = Field(
-        default="mobilenetv2_100.ra_in1k",
-        min_length=1,
-        description="A timm model name (downloaded once), or local-dir:FOLDER for weights on disk.",
-    )
-    dense: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
-        default=(), description="Units of the dense layers between features and output; empty: a linear probe."
-    )
-    inverse_regularisation: float = Field(
-        default=1.0, gt=0, le=1e6, description="Linear probe: C of its logistic regression; smaller pulls the weights to zero."
-    )
-    activation: Literal["relu", "tanh", "sigmoid", "gelu"] = Field(default="relu", description="Non-linearity of dense layers.")
-    dropout: float = Field(default=0.2, ge=0, lt=1, description="Share of features dropped before each dense layer in training.")
-
-
-FAMILIES: dict[str, type[ModelSettings]] = {"forest": ForestSettings, "probe": ProbeSettings, "cnn": CnnSettings}
-"""Family name -> its settings, cheap ones first. A new family adds a line here and in ``models/catalogue.py``."""
-
-AnyModel = Annotated[ForestSettings | CnnSettings | ProbeSettings, Field(discriminator="model")]

@@ -8,22 +8,17 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from vitrail.errors import Problem, StudyError
+from vitrail.model_settings import FAMILIES, AnyModel, CnnSettings, ForestSettings, ModelSettings, ProbeSettings
 from vitrail.settings import (
-    FAMILIES,
     Acceptance,
-    AnyModel,
     AuditSettings,
     AugmentSettings,
-    CnnSettings,
     DataSettings,
     EvaluationSettings,
     ExplanationSettings,
-    ForestSettings,
-    ModelSettings,
     Name,
     Place,
     PreprocessSettings,
-    ProbeSettings,
     Settings,
     SplitSettings,
     TrackingSettings,

@@ -58,7 +58,9 @@ def halves(tmp_path_factory):
     recipe = Recipe(32, "grey", False, True, "unit")
     descriptors = forest.embedder(ForestSettings(), recipe)
     vectors = descriptors.embed(pixels_of(recipe, count=24))
-    trees, _ = forest.fit(ForestSettings(trees=12), vectors, generator.permutation(np.arange(24) % 3), seed=0)
+    trees, _ = forest.fit(
+        ForestSettings(trees=12), vectors, generator.permutation(np.arange(24) % 3), class_weights=False, seed=0
+    )
 
     recipe = Recipe(32, "rgb", True, False, "standardise")
     network = cnn.build(CnnSettings(filters=(4, 6), pooling="average"), recipe, classes=3, seed=0).eval()

@@ -90,9 +90,9 @@ def test_a_forest_scores_as_scikit_learn_does(classes, levels, tmp_path):
     labels = np.where(
         np.arange(160) < classes, np.arange(160) % classes, (vectors[:, 0] * 2 * 255 / levels).astype(int) % classes
     )
-    asked = ForestSettings(trees=25, max_depth=6, min_samples_split=4, max_features="log2", balance_classes=True)
+    asked = ForestSettings(trees=25, max_depth=6, min_samples_split=4, max_features="log2")
 
-    head, nodes = forest.fit(asked, vectors[:80], labels[:80], seed=3)
+    head, nodes = forest.fit(asked, vectors[:80], labels[:80], class_weights=True, seed=3)
 
     oracle = RandomForestClassifier(
         25, max_depth=6, min_samples_split=4, max_features="log2", class_weight="balanced", random_state=3
@@ -109,7 +109,8 @@ def test_a_forest_is_grown_from_its_seed():
     vectors = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     labels = np.arange(40) % 2
     first, again, other = (
-        forest.fit(ForestSettings(trees=5), vectors, labels, seed=seed)[0].scores(vectors) for seed in (1, 1, 2)
+        forest.fit(ForestSettings(trees=5), vectors, labels, class_weights=True, seed=seed)[0].scores(vectors)
+        for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0

@@ -214,7 +214,7 @@ def test_a_linear_probe_scores_as_scikit_learn_does(classes, balance):
     vectors = (generator.normal(size=(120, 6)) + 1.5 * np.eye(6)[labels]).astype(np.float32)
     asked = ProbeSettings(inverse_regularisation=0.3)
 
-    head, parameters = fit_linear(asked, vectors, labels, balance_classes=balance)
+    head, parameters = fit_linear(asked, vectors, labels, class_weights=balance)
 
     oracle = LogisticRegression(C=0.3, max_iter=2000, class_weight="balanced" if balance else None).fit(vectors, labels)
     held_out = generator.normal(size=(50, 6)).astype(np.float32)
@@ -228,7 +228,7 @@ def test_balancing_and_regularisation_do_something():
     labels = (np.arange(100) < 10).astype(np.int64)
     vectors = (generator.normal(size=(100, 3)) + labels[:, None]).astype(np.float32)
     plain, balanced, tight = (
-        fit_linear(ProbeSettings(inverse_regularisation=strength), vectors, labels, balance_classes=balance)[0]
+        fit_linear(ProbeSettings(inverse_regularisation=strength), vectors, labels, class_weights=balance)[0]
         for strength, balance in ((1.0, False), (1.0, True), (1e-4, False))
     )
     assert balanced.scores(vectors)[:, 1].mean() > plain.scores(vectors)[:, 1].mean() + 0.1

@@ -19,7 +19,7 @@ from vitrail.training.fit import class_weights, fit
 
 RECIPE = Recipe(16, "grey", False, False, "standardise")
 SETTINGS = TrainingSettings(
-    epochs=6, patience=20, batch_size=8, optimiser="adamw", learning_rate=0.01, weight_decay=0.01, balance_classes=False
+    epochs=6, patience=20, batch_size=8, optimiser="adamw", learning_rate=0.01, weight_decay=0.01, imbalance="none"
 )
 
 
@@ -209,7 +209,7 @@ def test_one_step_of_gradient_descent_is_what_torch_makes_of_the_whole_batch(tmp
         "weight_decay": 0.0,
         "batch_size": 60,
         "epochs": 1,
-        "balance_classes": True,
+        "imbalance": "weights",
     }
     outcome = run(module, examples, tmp_path, update=chosen)
 
@@ -236,7 +236,7 @@ def test_losses_are_means_over_all_images_however_they_are_batched(balance, tmp_
         "weight_decay": 0.0,
         "epochs": 1,
         "batch_size": 8,
-        "balance_classes": balance,
+        "imbalance": "weights" if balance else "none",
     }
     (epoch,) = run(module, examples, tmp_path, update=still).epochs
 

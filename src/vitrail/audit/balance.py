@@ -117,8 +117,8 @@ class ClassImbalance:
             count=len(rare),
             message=f"{largest} has {number_of(sizes[largest], 'readable image')}, {rare[0]} has {smallest:,}: {ratio}.",
             fix="Collect more images of the rare classes; until then read balanced accuracy and the figures per class.",
-            consequence="Splits are drawn class by class, and balanced accuracy stands beside accuracy; the settings "
-            "`balance_classes` say which models weight the classes equally.",
+            consequence="Splits are drawn class by class, and balanced accuracy stands beside accuracy; the setting "
+            "`training.imbalance` says what each model does about it.",
             evidence=[Evidence((), f"{name}: {number_of(sizes[name], 'readable image')}") for name in rare],
         )
 

@@ -23,13 +23,16 @@ def describe(settings: ForestSettings) -> str:
     return f"random forest, {settings.trees} trees on {' + '.join(names[feature] for feature in settings.features)}"
 
 
-def fit(settings: ForestSettings, embedding: FloatArray, labels: IntArray, *, seed: int) -> tuple[TreesHead, int]:
+def fit(
+    settings: ForestSettings, embedding: FloatArray, labels: IntArray, *, class_weights: bool, seed: int
+) -> tuple[TreesHead, int]:
     """Grow the forest.
 
     Args:
         settings: Trees, depth and so on.
         embedding: float32, shape (n, dimension).
         labels: Class indices 0..classes-1, every class present, shape (n,).
+        class_weights: Weight images so that every class counts the same.
         seed: Same seed, same forest.
 
     Returns:
@@ -44,7 +47,7 @@ def fit(settings: ForestSettings, embedding: FloatArray, labels: IntArray, *, se
         max_depth=settings.max_depth,
         min_samples_split=settings.min_samples_split,
         max_features=settings.max_features,
-        class_weight="balanced" if settings.balance_classes else None,
+        class_weight="balanced" if class_weights else None,
         random_state=seed,
         n_jobs=available_cores(),
     )

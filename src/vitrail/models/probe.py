@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from vitrail.errors import Problem, StudyError, VitrailError
+from vitrail.model_settings import LOCAL_WEIGHTS
 from vitrail.models.embedders import OnnxEmbedder, Pooling
 from vitrail.models.heads import DenseHead
 from vitrail.preprocess import make_recipe
 from vitrail.progress import SILENT, Progress
 from vitrail.records import FloatArray, IntArray
-from vitrail.settings import LOCAL_WEIGHTS
 from vitrail.storage import file_sha256, fingerprint, read_record, write_bytes, write_record
 from vitrail.study import PreprocessSettings, ProbeSettings
 
@@ -143,16 +143,14 @@ def embedder(
     return OnnxEmbedder(path, recipe, backbone.pooling)
 
 
-def fit_linear(
-    settings: ProbeSettings, embedding: FloatArray, labels: IntArray, *, balance_classes: bool
-) -> tuple[DenseHead, int]:
+def fit_linear(settings: ProbeSettings, embedding: FloatArray, labels: IntArray, *, class_weights: bool) -> tuple[DenseHead, int]:
     """Fit a linear probe: multinomial logistic regression with an L2 penalty, a convex problem solved to its one optimum.
 
     Args:
         settings: Strength of the penalty.
         embedding: float32, shape (n, dimension).
         labels: Class indices 0..classes-1, every class present, shape (n,).
-        balance_classes: Weight images so that every class counts the same.
+        class_weights: Weight images so that every class counts the same.
 
     Returns:
         The head, and the number of its parameters.
@@ -160,7 +158,7 @@ def fit_linear(
     from sklearn.linear_model import LogisticRegression
 
     regression = LogisticRegression(
-        C=settings.inverse_regularisation, max_iter=2000, class_weight="balanced" if balance_classes else None
+        C=settings.inverse_regularisation, max_iter=2000, class_weight="balanced" if class_weights else None
     )
     regression.fit(embedding, labels)
     weights, biases = regression.coef_, regression.intercept_

@@ -104,7 +104,7 @@ def fit(
     optimiser = OPTIMISERS[settings.optimiser](
         module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, **extra
     )
-    weight = class_weights(examples.training_labels, classes) if settings.balance_classes else None
+    weight = class_weights(examples.training_labels, classes) if settings.imbalance == "weights" else None
     state = _State(module, optimiser)
     if checkpoint.exists():
         state.load(checkpoint)

@@ -95,7 +95,8 @@ def _grow(settings: Any, job: Job) -> Trained:
     vectors = features(embedder, job.manifest, rows, cache=job.cache, progress=job.progress, title=f"{settings.name}: features")
     started = time.monotonic()
     with job.progress.task(f"{settings.name}: growing trees", 1) as advance:
-        head, nodes = family.fit(settings, vectors, job.manifest.labels[rows], seed=job.study.seed)
+        weighted = job.study.training_for(settings).imbalance == "weights"
+        head, nodes = family.fit(settings, vectors, job.manifest.labels[rows], class_weights=weighted, seed=job.study.seed)
         advance()
     return Trained(embedder, head, _record(settings, job, parameters=nodes, seconds=time.monotonic() - started))
 
@@ -110,10 +111,10 @@ def _probe(settings: Any, job: Job) -> Trained:
     if settings.dense:
         return _dense_head(settings, job, embedder, training, validation)
     started = time.monotonic()
-    balance = bool(job.study.training_for(settings).balance_classes)
+    weighted = job.study.training_for(settings).imbalance == "weights"
     with job.progress.task(f"{settings.name}: fitting the head", 1) as advance:
         labels = job.manifest.labels[job.training_rows]
-        head, parameters = family.fit_linear(settings, training, labels, balance_classes=balance)
+        head, parameters = family.fit_linear(settings, training, labels, class_weights=weighted)
         advance()
     return Trained(embedder, head, _record(settings, job, parameters=parameters, seconds=time.monotonic() - started))
 
