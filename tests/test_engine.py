@@ -7,6 +7,7 @@ import os
 import threading
 import time
 import warnings
+from concurrent.futures import BrokenExecutor
 
 import pytest
 
@@ -130,15 +131,23 @@ def test_a_failure_in_a_process_reaches_the_caller(recwarn):
     assert not recwarn.list
 
 
-def test_what_kills_its_process_still_gives_a_result():
+def test_what_kills_its_process_has_another_result_in_its_place():
     items = [(os.getpid(), number) for number in range(2 * IN_FLIGHT)]
+    expected = [number**2 if number != 5 else -5 for _, number in items]
     for _ in range(2):
-        assert list(map_in_order(die_at_five, items, workers=2, processes=True)) == [number**2 for _, number in items]
+        results = map_in_order(die_at_five, items, workers=2, processes=True, in_place_of=lambda item: -item[1])
+        assert list(results) == expected
+
+
+def test_what_kills_its_process_ends_the_job_where_nothing_stands_in_its_place():
+    with pytest.raises(BrokenExecutor):
+        list(map_in_order(die_at_five, [(os.getpid(), number) for number in range(8)], workers=2, processes=True))
 
 
 def test_work_goes_on_after_a_process_was_killed():
     items = [(os.getpid(), number) for number in range(200)]
-    assert list(map_in_order(die_at_five, items, workers=2, processes=True)) == [number**2 for _, number in items]
+    results = map_in_order(die_at_five, items, workers=2, processes=True, in_place_of=lambda item: item[1] ** 2)
+    assert list(results) == [number**2 for _, number in items]
 
 
 def test_cores_are_those_that_this_process_may_use():

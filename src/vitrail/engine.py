@@ -38,7 +38,12 @@ def share_cores() -> None:
 
 
 def map_in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int = 0, processes: bool = False
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int = 0,
+    processes: bool = False,
+    in_place_of: Callable[[Item], Result] | None = None,
 ) -> Iterator[Result]:
     """Apply ``function`` to every item in parallel and yield the results in the items' order.
 
@@ -50,6 +55,11 @@ def map_in_order(
         workers: Number of workers; 0 means all available cores.
         processes: Work in processes of their own instead of threads: for work that is mostly Python and small arrays, which
             threads of one process do one after the other. ``function`` and items are pickled; starting takes about a second.
+        in_place_of: Gives the result of an item that kills its process (a decoder that crashes, memory that runs out), also when
+            it has a process for itself; ``None``: such an item ends the job.
+
+    Raises:
+        BrokenExecutor: An item killed its process, and ``in_place_of`` is ``None``.
     """
     workers = workers or available_cores()
     waiting: deque[tuple[Item, Future[Result]]] = deque()
@@ -63,9 +73,9 @@ def map_in_order(
                 future = pool.submit(function, item)
             waiting.append((item, future))
             if len(waiting) == IN_FLIGHT * workers:
-                yield _result(function, *waiting.popleft())
+                yield _result(function, *waiting.popleft(), in_place_of)
         while waiting:
-            yield _result(function, *waiting.popleft())
+            yield _result(function, *waiting.popleft(), in_place_of)
     finally:  # the caller has enough, or something failed: what has not begun need not begin
         for _, future in waiting:
             future.cancel()
@@ -73,12 +83,22 @@ def map_in_order(
             pool.shutdown()
 
 
-def _result(function: Callable[[Item], Result], item: Item, future: Future[Result]) -> Result:
-    """Return the result; where the worker was killed, work here."""
+def _result(
+    function: Callable[[Item], Result], item: Item, future: Future[Result], in_place_of: Callable[[Item], Result] | None
+) -> Result:
+    """Return the result. Who was killed may have shared a pool with the killer: alone in a process it shows who it was."""
     try:
         return future.result()
     except BrokenExecutor:
-        return function(item)
+        from loky import ProcessPoolExecutor
+
+        with ProcessPoolExecutor(1, initializer=_be_quiet) as alone:
+            try:
+                return alone.submit(function, item).result()  # type: ignore[no-any-return]
+            except BrokenExecutor:
+                if in_place_of is None:
+                    raise
+        return in_place_of(item)
 
 
 def _process_pool(workers: int) -> Executor:

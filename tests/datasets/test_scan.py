@@ -449,6 +449,26 @@ def test_processes_give_what_threads_give(many, cache, monkeypatch):
 # ---------------------------------------------------------------------------------------------------- the next scan
 
 
+def test_a_file_that_kills_the_process_that_reads_it_is_listed_and_the_others_are_read(tmp_path, cache, monkeypatch):
+    folder = tmp_path / "images"
+    for number in range(24):
+        picture(folder / "ab"[number % 2] / f"{number:02d}.png", number, size=(20, 18))
+
+    def examine(items, slices):  # goes to the other process as it stands here
+        from vitrail.datasets.scan import _examine_all
+
+        if any(item.found.path == "b/13.png" for item in items):
+            os._exit(1)
+        return _examine_all(items, slices)
+
+    monkeypatch.setattr(scan, "_MANY", 1)
+    monkeypatch.setattr(scan, "_examine_all", examine)
+    files = by_path(scan_folder(folder, cache=cache))
+    assert len(files) == 24
+    assert [path for path, file in files.items() if not file.readable] == ["b/13.png"]
+    assert "ended the process" in files["b/13.png"].problem
+
+
 def test_an_untouched_folder_is_not_decoded_again(root, cache, decoded):
     first = scan_folder(root, cache=cache)
     assert len(decoded) == 6

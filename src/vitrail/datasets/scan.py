@@ -282,7 +282,12 @@ class _Pass:
             warnings.filterwarnings("ignore", module=r"(PIL|pydicom|nibabel)\.")
             batches = (items[start : start + _BATCH] for start in range(0, len(items), _BATCH))
             examine = functools.partial(_examine_all, slices=self.slices)
-            yield told(map_in_order(examine, batches, processes=len(items) >= _MANY))
+
+            def examine_each(batch: list[_Item]) -> list[list[_Image]]:
+                results = map_in_order(examine, ([item] for item in batch), processes=True, in_place_of=_killed)
+                return list(itertools.chain.from_iterable(results))
+
+            yield told(map_in_order(examine, batches, processes=len(items) >= _MANY, in_place_of=examine_each))
 
 
 def _write_header(stream: BinaryIO, rows: int) -> None:
@@ -292,6 +297,12 @@ def _write_header(stream: BinaryIO, rows: int) -> None:
 
 def _examine_all(items: list[_Item], slices: int) -> list[list[_Image]]:
     return [_examine(item, slices) for item in items]
+
+
+def _killed(items: list[_Item]) -> list[list[_Image]]:
+    """Say of files that they ended the process that read them; without a hash they are read again next time."""
+    problem = "reading it ended the process that did: a decoder failed, or the memory was not enough"
+    return [[_Image(_Entry(*item.key, sha256="", status="unreadable", problem=problem))] for item in items]
 
 
 def _examine(item: _Item, slices: int) -> list[_Image]:
