@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from vitrail import progress as module
-from vitrail.progress import SILENT, BarProgress, Progress
+from vitrail.progress import SILENT, BarProgress, Progress, StoppableProgress
 
 
 class Terminal(io.StringIO):
@@ -116,3 +118,21 @@ os._exit(0)
 """
     done = subprocess.run([sys.executable, "-c", programme], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+def test_an_interruption_that_a_library_swallows_ends_the_work_at_the_next_report():
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        progress, done = StoppableProgress(SILENT), []
+        with pytest.raises(KeyboardInterrupt), progress.task("Reading images", 3) as advance:
+            advance()
+            with contextlib.suppress(BaseException):  # as some libraries do
+                signal.raise_signal(signal.SIGINT)
+            done.append("went on")
+            advance()
+            done.append("never")
+        assert done == ["went on"]
+        with pytest.raises(KeyboardInterrupt):
+            progress.say("more")
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -74,7 +74,10 @@ StudyArgument = Annotated[
         metavar="FOLDER|STUDY.YAML|RUN", help="Images (folder, table, archive), a study file, or the folder of a run."
     ),
 ]
-ModelsOption = Annotated[str | None, typer.Option("--models", help="Families to train, with commas: forest,probe,cnn.")]
+ModelsOption = Annotated[
+    str | None,
+    typer.Option("--models", help="Families to train, with commas: forest, boosted, svm, probe, cnn, finetune, transformer."),
+]
 BackboneOption = Annotated[str | None, typer.Option("--backbone", help="Backbone of the probe: a timm name or local-dir:FOLDER.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Same seed, same machine, same numbers.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for runs, caches and MLflow [runs].")]
@@ -229,6 +232,33 @@ def evaluate(
     """Go as far as evaluated models (trains first what is not trained yet)."""
     study = _study(path, models, backbone, seed, output, changes, strict=strict)
     _run(study, "evaluate", fresh=fresh, as_json=as_json, quiet=quiet)
+
+
+@app.command(epilog="Example: vitrail search study.yaml, then vitrail run with the best.yaml that it names")
+def search(
+    path: StudyArgument,
+    models: ModelsOption = None,
+    backbone: BackboneOption = None,
+    seed: SeedOption = None,
+    output: OutputOption = None,
+    changes: SetOption = None,
+    strict: StrictOption = False,
+    fresh: FreshOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare settings by cross-validation (the study's search.space); the test images stay closed. A killed search goes on."""
+    from vitrail.output import print_search, search_summary
+    from vitrail.pipeline import search as search_study
+
+    study = _study(path, models, backbone, seed, output, changes, strict=strict)
+    result = search_study(study, fresh=fresh, progress=_progress(quiet))
+    if as_json:
+        _print_json(search_summary(result))
+    else:
+        print_search(result)
+    if not any(one.best for one in result.models):
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: vitrail audit brain-mri --strict   |   vitrail audit --explain LEAK301")
@@ -403,9 +433,9 @@ def _run(study: Study, until: Step, *, fresh: bool, as_json: bool, quiet: bool) 
 
 
 def _progress(quiet: bool) -> Progress:
-    from vitrail.progress import SILENT, BarProgress
+    from vitrail.progress import SILENT, BarProgress, StoppableProgress
 
-    return SILENT if quiet else BarProgress()
+    return StoppableProgress(SILENT if quiet else BarProgress())
 
 
 def _require_files(images: list[Path]) -> None:

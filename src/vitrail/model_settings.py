@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from vitrail.settings import Name, PreprocessSettings, Settings, TrainingSettings, placed
 
@@ -23,6 +23,14 @@ def _placed_backbone(backbone: str, info: ValidationInfo) -> str:
 
 
 FAMILY = "Family of the model."
+
+Descriptor = Literal["pixels", "hog", "texture"]
+"""Hand-made features of an image."""
+DESCRIPTORS = (
+    "pixels: the grey image, flattened; hog: histograms of oriented gradients (Dalal & Triggs 2005); texture: local binary "
+    "patterns (Ojala et al. 2002) and grey-level co-occurrence (Haralick et al. 1973)."
+)
+COMPONENTS = "Principal components the standardised features are reduced to (at most as many as images); null: all features."
 
 
 class ModelSettings(Settings):
@@ -40,25 +48,102 @@ class ModelSettings(Settings):
 class ForestSettings(ModelSettings):
     """Random forest on hand-made features (Breiman 2001)."""
 
-    preprocess_defaults = PreprocessSettings(size=64, colour="grey", crop_margins=False, keep_aspect=False, scaling="unit")
+    preprocess_defaults = PreprocessSettings(
+        size=64,
+        colour="grey",
+        crop_margins=False,
+        keep_aspect=False,
+        scaling="unit",
+        window="none",
+        contrast="none",
+        clip_limit=0.01,
+        tiles=8,
+    )
     training_defaults = TrainingSettings(imbalance="weights")
 
     model: Literal["forest"] = Field(default="forest", description=FAMILY)
-    features: tuple[Literal["pixels", "hog"], ...] = Field(
-        default=("pixels", "hog"),
-        min_length=1,
-        description="pixels: the grey image, flattened; hog: histograms of oriented gradients (Dalal & Triggs 2005).",
-    )
+    features: tuple[Descriptor, ...] = Field(default=("pixels", "hog"), min_length=1, description=DESCRIPTORS)
     trees: int = Field(default=300, ge=1, le=5000, description="Number of trees.")
     max_depth: int | None = Field(default=None, ge=1, description="Deepest level of a tree; null: until leaves are pure.")
     min_samples_split: int = Field(default=2, ge=2, description="Fewest images in a node that is split further.")
-    max_features: Literal["sqrt", "log2"] = Field(default="sqrt", description="Features tried per split.")
+    max_features: Literal["sqrt", "log2"] | Annotated[float, Field(gt=0, le=1)] = Field(
+        default="sqrt", description="Features tried per split: sqrt or log2 of their number, or a share of them, such as 0.1."
+    )
+
+
+class BoostedSettings(ModelSettings):
+    """Gradient-boosted trees on hand-made features (Friedman 2001)."""
+
+    preprocess_defaults = PreprocessSettings(
+        size=64,
+        colour="grey",
+        crop_margins=False,
+        keep_aspect=False,
+        scaling="unit",
+        window="none",
+        contrast="none",
+        clip_limit=0.01,
+        tiles=8,
+    )
+    training_defaults = TrainingSettings(imbalance="weights")
+
+    model: Literal["boosted"] = Field(default="boosted", description=FAMILY)
+    features: tuple[Descriptor, ...] = Field(default=("hog", "texture"), min_length=1, description=DESCRIPTORS)
+    components: int | None = Field(default=64, ge=1, le=2048, description=COMPONENTS)
+    rounds: int = Field(default=200, ge=1, le=5000, description="Rounds; each adds one tree per class (two classes: one).")
+    learning_rate: float = Field(
+        default=0.1, gt=0, le=1, description="Share of its correction that a tree makes; smaller needs more rounds."
+    )
+    leaves: int = Field(default=15, ge=2, le=1024, description="Most leaves of a tree.")
+    min_samples_leaf: int = Field(default=10, ge=1, description="Fewest training images in a leaf.")
+    l2: float = Field(default=1.0, ge=0, le=1e6, description="Penalty on large corrections; 0: none.")
+
+
+class SvmSettings(ModelSettings):
+    """Support vector machine on hand-made features (Cortes & Vapnik 1995)."""
+
+    preprocess_defaults = PreprocessSettings(
+        size=64,
+        colour="grey",
+        crop_margins=False,
+        keep_aspect=False,
+        scaling="unit",
+        window="none",
+        contrast="none",
+        clip_limit=0.01,
+        tiles=8,
+    )
+    training_defaults = TrainingSettings(imbalance="weights")
+
+    model: Literal["svm"] = Field(default="svm", description=FAMILY)
+    features: tuple[Descriptor, ...] = Field(default=("hog", "texture"), min_length=1, description=DESCRIPTORS)
+    components: int | None = Field(default=128, ge=1, le=2048, description=COMPONENTS)
+    kernel: Literal["rbf", "linear"] = Field(
+        default="rbf", description="Likeness of two images: rbf falls with their distance, linear makes flat borders."
+    )
+    C: float = Field(
+        default=10.0, gt=0, le=1e6, description="Price of a training image on the wrong side; smaller gives smoother borders."
+    )
+    gamma: Literal["scale"] | Annotated[float, Field(gt=0, le=1e6)] = Field(
+        default="scale",
+        description="Of the rbf kernel: how fast likeness falls with distance; scale: 1 / (features x their variance).",
+    )
 
 
 class CnnSettings(ModelSettings):
     """Convolutional network trained from scratch."""
 
-    preprocess_defaults = PreprocessSettings(size=96, colour="grey", crop_margins=False, keep_aspect=False, scaling="standardise")
+    preprocess_defaults = PreprocessSettings(
+        size=96,
+        colour="grey",
+        crop_margins=False,
+        keep_aspect=False,
+        scaling="standardise",
+        window="none",
+        contrast="none",
+        clip_limit=0.01,
+        tiles=8,
+    )
     training_defaults = TrainingSettings(
         epochs=24,
         patience=6,  # batch normalisation makes the first validation losses of a small data set jump
@@ -67,6 +152,14 @@ class CnnSettings(ModelSettings):
         learning_rate=1e-3,
         weight_decay=1e-4,
         imbalance="weights",
+        loss="cross_entropy",
+        focusing=2.0,
+        label_smoothing=0.0,
+        schedule="plateau",
+        plateau=3,
+        warmup=0,
+        average=0.0,
+        clip=0.0,
     )
 
     model: Literal["cnn"] = Field(default="cnn", description=FAMILY)
@@ -94,7 +187,16 @@ class CnnSettings(ModelSettings):
 class ProbeSettings(ModelSettings):
     """Frozen pretrained backbone with a trained head."""
 
-    preprocess_defaults = PreprocessSettings(crop_margins=False, keep_aspect=False, colour="rgb", scaling="channel")
+    preprocess_defaults = PreprocessSettings(
+        crop_margins=False,
+        keep_aspect=False,
+        colour="rgb",
+        scaling="channel",
+        window="none",
+        contrast="none",
+        clip_limit=0.01,
+        tiles=8,
+    )
     training_defaults = TrainingSettings(
         epochs=200,
         patience=20,
@@ -103,6 +205,14 @@ class ProbeSettings(ModelSettings):
         learning_rate=1e-3,
         weight_decay=1e-2,
         imbalance="none",  # weighted classes would bend the scores away from the prevalence that a linear probe keeps
+        loss="cross_entropy",
+        focusing=2.0,
+        label_smoothing=0.0,
+        schedule="plateau",
+        plateau=3,
+        warmup=0,
+        average=0.0,
+        clip=0.0,
     )
 
     model: Literal["probe"] = Field(default="probe", description=FAMILY)
@@ -121,7 +231,186 @@ class ProbeSettings(ModelSettings):
     dropout: float = Field(default=0.2, ge=0, lt=1, description="Share of features dropped before each dense layer in training.")
 
 
-FAMILIES: dict[str, type[ModelSettings]] = {"forest": ForestSettings, "probe": ProbeSettings, "cnn": CnnSettings}
+class HeadLayer(Settings):
+    """One layer of a head."""
+
+    layer: Literal["dense", "dropout", "batch_normalisation"] = Field(
+        description="dense: weights and an activation; dropout: drops values in training; batch_normalisation: brings values to "
+        "mean 0 and deviation 1 over the batch."
+    )
+    units: int | None = Field(default=None, ge=1, le=8192, description="Of a dense layer: how many values it gives.")
+    activation: Literal["relu", "tanh", "sigmoid", "gelu"] | None = Field(
+        default=None, description="Of a dense layer: its non-linearity; null: relu."
+    )
+    share: float | None = Field(default=None, ge=0, lt=1, description="Of dropout: share of the values dropped in training.")
+
+    @field_validator("activation", mode="before")
+    @classmethod
+    def _no_output_layer(cls, activation: object) -> object:
+        if activation == "softmax":
+            raise ValueError(
+                "must be one of relu, tanh, sigmoid, gelu: the output layer (one unit per class, softmax) is added by itself, "
+                "so leave it out of the list"
+            )
+        return activation
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self) -> HeadLayer:
+        needs = {"dense": ("units", "units: 128"), "dropout": ("share", "share: 0.3")}.get(self.layer)
+        if needs and getattr(self, needs[0]) is None:
+            raise ValueError(f"must say {needs[0]}, for example {{layer: {self.layer}, {needs[1]}}}")
+        takes = {"dense": {"units", "activation"}, "dropout": {"share"}}.get(self.layer, set())
+        foreign = [name for name in ("units", "activation", "share") if name not in takes and getattr(self, name) is not None]
+        if foreign:
+            known = " and ".join(sorted(takes, reverse=True)) or "no setting of its own"
+            raise ValueError(f"must not say {foreign[0]}: a layer {self.layer} takes {known}")
+        return self
+
+
+class FinetuneSettings(ModelSettings):
+    """Backbone from timm, trained further (or from random weights) together with its head."""
+
+    preprocess_defaults = PreprocessSettings(
+        crop_margins=False,
+        keep_aspect=False,
+        colour="rgb",
+        scaling="channel",
+        window="none",
+        contrast="none",
+        clip_limit=0.01,
+        tiles=8,
+    )
+    training_defaults = TrainingSettings(
+        epochs=12,
+        patience=5,
+        batch_size=16,
+        optimiser="adamw",
+        learning_rate=3e-4,
+        weight_decay=1e-2,
+        imbalance="weights",
+        loss="cross_entropy",
+        focusing=2.0,
+        label_smoothing=0.0,
+        schedule="plateau",
+        plateau=3,
+        warmup=0,
+        average=0.0,
+        clip=0.0,
+    )
+
+    model: Literal["finetune"] = Field(default="finetune", description=FAMILY)
+    backbone: Annotated[str, AfterValidator(_placed_backbone)] = Field(
+        default="mobilenetv2_100.ra_in1k",
+        min_length=1,
+        description="A timm model name (weights are downloaded once), or local-dir:FOLDER for weights on disk.",
+    )
+    pretrained: bool = Field(
+        default=True, description="Start from pretrained weights; false: from random ones, drawn from the study's seed."
+    )
+    strategy: Literal["full", "partial", "frozen"] = Field(
+        default="full",
+        description="full: every layer of the backbone learns; partial: its first frozen_layers layers stay fixed; frozen: all "
+        "of them do, and only the head learns.",
+    )
+    frozen_layers: int = Field(
+        default=0,
+        ge=0,
+        description="With strategy partial: how many layers stay fixed, from the image upwards. A layer is a part with weights "
+        "of its own (a convolution, a normalisation, a dense layer), in timm's order.",
+    )
+    head_epochs: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="Epochs at the start in which only the head learns, out of training.epochs; 0: none.",
+    )
+    backbone_rate: float = Field(
+        default=1.0, gt=0, le=1, description="Learning rate of the backbone, as a share of the head's (training.learning_rate)."
+    )
+    layer_decay: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="The backbone's learning rate is multiplied by this per block, from its last block down to the image; "
+        "1: the same for all.",
+    )
+    head: tuple[HeadLayer, ...] = Field(
+        default=(HeadLayer(layer="dropout", share=0.2),),
+        max_length=20,
+        description="Layers between backbone and output, such as {layer: dense, units: 128, activation: relu}, "
+        "{layer: dropout, share: 0.3} or {layer: batch_normalisation}; the output layer is added by itself.",
+    )
+    augment: bool = Field(default=True, description="Apply the study's augmentation to the training images.")
+
+
+class TransformerSettings(ModelSettings):
+    """Compact vision transformer, trained from scratch."""
+
+    preprocess_defaults = PreprocessSettings(
+        size=96,
+        colour="grey",
+        crop_margins=False,
+        keep_aspect=False,
+        scaling="standardise",
+        window="none",
+        contrast="none",
+        clip_limit=0.01,
+        tiles=8,
+    )
+    training_defaults = TrainingSettings(
+        epochs=60,
+        patience=15,  # without convolutions' knowledge of images, the loss falls slowly
+        batch_size=16,
+        optimiser="adamw",
+        learning_rate=5e-4,
+        weight_decay=5e-2,
+        imbalance="weights",
+        loss="cross_entropy",
+        focusing=2.0,
+        label_smoothing=0.0,
+        schedule="cosine",
+        plateau=3,
+        warmup=0,
+        average=0.0,
+        clip=1.0,
+    )
+
+    model: Literal["transformer"] = Field(default="transformer", description=FAMILY)
+    stem: Literal["convolution", "patch"] = Field(
+        default="convolution",
+        description="From image to tokens. convolution: small convolutions and pooling, better on few images (Hassani et al. "
+        "2021); patch: one dense layer per square of pixels (Dosovitskiy et al. 2021).",
+    )
+    patch: Literal[4, 8, 16, 32] = Field(default=8, description="Side of the square that becomes one token, in pixels.")
+    dimension: int = Field(default=128, ge=8, le=1024, description="Values per token; a multiple of heads.")
+    depth: int = Field(default=4, ge=1, le=24, description="Number of transformer blocks.")
+    heads: int = Field(default=4, ge=1, le=16, description="Attention heads per block.")
+    expansion: float = Field(
+        default=2.0, ge=1, le=8, description="Width of the dense layers within a block, in multiples of dimension."
+    )
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="Share of values dropped in blocks and before the output.")
+    stochastic_depth: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Chance that the last block is skipped for an image in training; lower for the blocks before (Huang et al. "
+        "2016).",
+    )
+    augment: bool = Field(default=True, description="Apply the study's augmentation to the training images.")
+
+
+FAMILIES: dict[str, type[ModelSettings]] = {
+    "forest": ForestSettings,
+    "boosted": BoostedSettings,
+    "svm": SvmSettings,
+    "probe": ProbeSettings,
+    "cnn": CnnSettings,
+    "finetune": FinetuneSettings,
+    "transformer": TransformerSettings,
+}
 """Family name -> its settings, cheap ones first. A new family adds a line here and in ``models/catalogue.py``."""
 
-AnyModel = Annotated[ForestSettings | CnnSettings | ProbeSettings, Field(discriminator="model")]
+AnyModel = Annotated[
+    ForestSettings | BoostedSettings | SvmSettings | CnnSettings | ProbeSettings | FinetuneSettings | TransformerSettings,
+    Field(discriminator="model"),
+]

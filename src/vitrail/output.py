@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from vitrail.storage import record_to_plain
 if TYPE_CHECKING:  # the demonstration needs the training install, predictions do not
     from vitrail.audit_folder import AuditPaths
     from vitrail.demo import Verdict
+    from vitrail.search_folder import SearchResult
 
 COLOURS = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 WIDE = 72
@@ -64,6 +66,53 @@ def run_summary(result: RunResult) -> dict[str, Any]:
 def demo_summary(result: RunResult, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """Return what ``vitrail demo --json`` prints: a run, and the audit held against the answer key."""
     return {**run_summary(result), "answer_key": record_to_plain(list(verdicts))}
+
+
+def search_summary(result: SearchResult) -> dict[str, Any]:
+    """Return what ``vitrail search --json`` prints; what is not estimable is null."""
+
+    def number(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    models = [
+        {
+            "model": one.model,
+            "best": one.best or None,
+            "trials": [
+                {
+                    "trial": trial.number,
+                    "settings": trial.parameters,
+                    "state": trial.state,
+                    "balanced_accuracy": number(trial.score),
+                    "standard_error": number(trial.standard_error),
+                    "folds": [{name: number(value) for name, value in fold.items()} for fold in trial.folds],
+                    "seconds": trial.seconds,
+                    "failure": trial.failure,
+                }
+                for trial in one.trials
+            ],
+        }
+        for one in result.models
+    ]
+    return {"search": str(result.folder), "best_study": str(result.best), "models": models}
+
+
+def print_search(result: SearchResult, *, most: int = 10) -> None:
+    """Print the best trials of every model and what to do next."""
+    console = _Console()
+    for one in result.models:
+        ranked = sorted(one.trials, key=lambda trial: (trial.state != "complete", -trial.score, trial.number))
+        title = f"{one.model}: the best of {len(one.trials)} trials, cross-validated (standard error over folds)"
+        table = Table(title=escape(title), title_justify="left", title_style="bold")
+        for column in ("trial", "balanced accuracy", "settings", "state"):
+            table.add_column(column, justify="right" if column == "balanced accuracy" else "left")
+        for trial in ranked[:most]:
+            score = f"{trial.score:.3f} ± {trial.standard_error:.3f}" if trial.folds else "-"
+            settings = ", ".join(f"{key}: {value}" for key, value in trial.parameters.items())
+            table.add_row(str(trial.number), score, escape(settings), escape(trial.failure or trial.state))
+        console.print(table)
+    console.print(f"All trials: {escape(str(result.folder / 'trials.csv'))}")
+    console.print(f"Next: vitrail run {escape(str(result.best))}")
 
 
 def print_run(result: RunResult) -> None:

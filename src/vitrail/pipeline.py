@@ -7,8 +7,9 @@ goes on where it stopped and ends with the same numbers.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vitrail.audit import ask, check_acceptances, enforce, judge
 from vitrail.audit.fixes import apply_fixes, read_fixes
@@ -19,6 +20,7 @@ from vitrail.errors import Problem, StudyError, UsageError, VitrailError
 from vitrail.evaluation import evaluation_of, note_test_opening, pick_cases, predictions_of, save_predictions
 from vitrail.explanation import explain_pixels, save_explanations
 from vitrail.models import check_model, load_package, save_package
+from vitrail.preprocess import remarks
 from vitrail.progress import SILENT, Progress
 from vitrail.records import AuditReport, Manifest, Predictions, RunResult, Split, Training
 from vitrail.run_folder import (
@@ -33,12 +35,14 @@ from vitrail.run_folder import (
     shown_study,
     source_fingerprint,
 )
-from vitrail.split import load_split, make_split, save_split
+from vitrail.search import candidate, check_space, describe_search, fold_splits, run_trials, score_fold
+from vitrail.search_folder import SearchFolder, SearchResult, save_search
+from vitrail.split import load_split, make_folds, make_split, save_folds, save_split
 from vitrail.storage import fingerprint, locked, read_record, sweep, write_record, write_text
 from vitrail.study import ModelSettings, Study
-from vitrail.tracked import describe_run
+from vitrail.tracked import TrackedRun, describe_run
 from vitrail.tracking import TrackingError, track_study
-from vitrail.training import Job, features, train
+from vitrail.training import Job, check_schedule, features, train
 
 Step = Literal["train", "evaluate", "report"]
 
@@ -108,6 +112,8 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
     check_places(study)
     find_images(study)  # a wrong folder is told at once: what checks the models takes seconds to load
     _check_settings(study)
+    for remark in remarks(study.augment):
+        progress.say(remark)
     manifest, audit_report = audit(study, progress=progress)
     if study.audit.strict:
         enforce(audit_report)
@@ -134,6 +140,66 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
     return result
 
 
+def search(study: Study, *, fresh: bool = False, progress: Progress = SILENT) -> SearchResult:
+    """Compare settings of the study's models by cross-validation on its training and validation images.
+
+    The test images stay closed. A killed search goes on when started again; no trial is lost or done twice.
+
+    Args:
+        study: With ``search.space``.
+        fresh: Throw away the trials of an earlier start.
+        progress: Told of every fold.
+
+    Raises:
+        UsageError: The folder or the study cannot be used.
+        AuditStopped: The study is strict and error-level findings stand.
+    """
+    share_cores()
+    study = plain_study(study)
+    check_places(study)
+    find_images(study)
+    spaces = check_space(study)
+    _check_settings(study)
+    manifest, audit_report = audit(study, progress=progress)
+    if study.audit.strict:
+        enforce(audit_report)
+    folder = SearchFolder.of(study, manifest)
+    with locked(folder.path, wait=0):
+        if fresh and folder.path.exists():
+            shutil.rmtree(folder.path)
+        sweep(folder.path)
+        split = _split_of(study, manifest, audit_report)
+        settings = study.search
+        cuts = make_folds(manifest, audit_report, folds=settings.folds, repeats=settings.repeats, seed=study.seed, split=split)
+        splits = [
+            one for folds in cuts for one in fold_splits(split, folds, manifest, audit_report, validation=study.split.validation)
+        ]
+        write_text(folder.study, shown_study(study).to_yaml())
+        save_split(folder.split, split, manifest)
+        save_folds(folder.folds, cuts, manifest)
+        searched = []
+        for model, space in spaces.items():
+            own = folder.model(model)
+
+            def score(parameters: Mapping[str, Any], place: Path, fold: int, model: str = model) -> Mapping[str, float]:
+                new, candidate_settings = candidate(study, model, parameters)
+                place.mkdir(parents=True, exist_ok=True)
+                scores = score_fold(new, candidate_settings, Job(new, manifest, splits[fold], place, cache_of(study)))
+                shutil.rmtree(place)
+                return scores
+
+            searched.append(
+                run_trials(model, space, settings, score, folds=len(splits), seed=study.seed, folder=own, progress=progress)
+            )
+        result = SearchResult(folder.path, tuple(searched), folder.best)
+        save_search(folder, study, result)
+        if study.tracking.enabled:
+            experiment, files = study.tracking.experiment or study.name, (folder.best, folder.table)
+            described = describe_search(searched, name=folder.path.name, experiment=experiment, files=files)
+            _tell_mlflow(described, study, progress)
+    return result
+
+
 def _check_settings(study: Study) -> None:
     """Find out before any work what cannot be done as asked, all of it at once.
 
@@ -144,6 +210,7 @@ def _check_settings(study: Study) -> None:
     for settings in study.models:
         try:
             check_model(settings, study.preprocess_for(settings))
+            check_schedule(study.training_for(settings), source="study", key=f"models.{settings.name}.training")
         except StudyError as error:
             problems += error.problems
     try:
@@ -161,12 +228,7 @@ def _open(folder: RunFolder, study: Study, manifest: Manifest, report: AuditRepo
     left behind, and a folder with a split is whole.
     """
     known = folder.split.exists()
-    if known:
-        split = load_split(folder.split, manifest, report)
-    elif study.split.file is not None:
-        split = load_split(study.split.file, manifest, report)
-    else:
-        split = make_split(manifest, report, settings=study.split, seed=study.seed)
+    split = load_split(folder.split, manifest, report) if known else _split_of(study, manifest, report)
     write_text(folder.study, shown_study(study).to_yaml())
     if not folder.provenance.exists():
         write_record(folder.provenance, provenance_of(study, manifest))
@@ -175,6 +237,13 @@ def _open(folder: RunFolder, study: Study, manifest: Manifest, report: AuditRepo
     if not known:
         save_split(folder.split, split, manifest)
     return split
+
+
+def _split_of(study: Study, manifest: Manifest, report: AuditReport) -> Split:
+    """Read or draw the split that the study asks for."""
+    if study.split.file is not None:
+        return load_split(study.split.file, manifest, report)
+    return make_split(manifest, report, settings=study.split, seed=study.seed)
 
 
 def _train(settings: ModelSettings, job: Job, folder: RunFolder) -> None:
@@ -265,6 +334,10 @@ def _track(result: RunResult, study: Study, folder: RunFolder, progress: Progres
 
     figures = {model.name: figure_files(result, model) for model in result.trained()}
     described = describe_run(result, experiment=study.tracking.experiment, model_figures=figures, files=(folder.study,))
+    _tell_mlflow(described, study, progress)
+
+
+def _tell_mlflow(described: TrackedRun, study: Study, progress: Progress) -> None:
     try:
         tracked = track_study(described, output=study.output, uri=study.tracking.uri)
     except TrackingError as error:

@@ -7,10 +7,13 @@ everything else (Python door, tests, ``--quiet``) uses the silent one.
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from types import FrameType
 from typing import Protocol
 
 LINE_SECONDS = 30.0
@@ -54,6 +57,48 @@ class SilentProgress:
 
 
 SILENT = SilentProgress()
+
+
+class StoppableProgress:
+    """Passes everything on, and makes sure that Control-C ends the work.
+
+    The interpreter raises ``KeyboardInterrupt`` wherever it happens to be, and some libraries swallow it (while they are being
+    imported, or in a callback from C): then the next report of progress raises it again.
+
+    Args:
+        inner: Who shows the progress.
+    """
+
+    def __init__(self, inner: Progress) -> None:
+        self._inner = inner
+        self._asked = False
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._interrupt)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
+        self._asked = True
+        raise KeyboardInterrupt
+
+    def _check(self) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def task(self, title: str, total: int) -> Iterator[Advance]:
+        """See :class:`Progress`."""
+        self._check()
+        with self._inner.task(title, total) as inner:
+
+            def advance(steps: int = 1, note: str = "") -> None:
+                inner(steps, note)
+                self._check()
+
+            yield advance
+
+    def say(self, message: str) -> None:
+        """See :class:`Progress`."""
+        self._check()
+        self._inner.say(message)
 
 
 class BarProgress:

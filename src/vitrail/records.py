@@ -273,6 +273,10 @@ class Recipe:
             deviation 1) or ``channel`` (0..1, then minus ``mean``, divided by ``deviation``, per channel).
         mean: Per channel, for ``channel`` scaling; else empty.
         deviation: Per channel, for ``channel`` scaling; else empty.
+        window: Two percentiles (0..100) of the luminance that become black and white; ``None``: no window.
+        contrast: ``clahe`` (tile by tile, limited), ``equalise`` (over the whole image) or ``none``; after the window.
+        clip_limit: For ``clahe``: largest share of a tile, above 0 to 1, that one grey level may count for.
+        tiles: For ``clahe``: number of tiles down and across.
     """
 
     size: int
@@ -282,6 +286,11 @@ class Recipe:
     scaling: Literal["unit", "minmax", "standardise", "channel"]
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
+    # Packages made before these steps existed say nothing of them, and load without.
+    window: tuple[float, float] | None = None
+    contrast: Literal["none", "clahe", "equalise"] = "none"
+    clip_limit: float = 0.01
+    tiles: int = 8
 
     @property
     def channels(self) -> int:
@@ -291,7 +300,13 @@ class Recipe:
     @property
     def pixels_fingerprint(self) -> str:
         """Changes with everything that shapes the uint8 pixels (all but the scaling): the key of the decode cache."""
-        return fingerprint("pixels-1", self.size, self.colour, self.crop_margins, self.keep_aspect)
+        # A step that is off leaves no trace: recipes from before it existed keep their fingerprint, and with it their caches.
+        steps: list[tuple[object, ...]] = []
+        if self.window is not None:
+            steps.append(("window", *map(float, self.window)))
+        if self.contrast != "none":
+            steps.append((self.contrast, *((float(self.clip_limit), self.tiles) if self.contrast == "clahe" else ())))
+        return fingerprint("pixels-1", self.size, self.colour, self.crop_margins, self.keep_aspect, *steps)
 
     @property
     def fingerprint(self) -> str:
@@ -339,11 +354,11 @@ class Epoch:
 
     Attributes:
         number: From 1.
-        training_loss: Mean cross-entropy over the training images, as seen during the pass; weighted by class where the
+        training_loss: Mean loss over the training images, as seen during the pass; weighted by class where the
             training settings balance the classes.
         validation_loss: The same over all validation images after the pass.
         validation_balanced_accuracy: Mean sensitivity over the classes, validation images.
-        learning_rate: Used during the pass.
+        learning_rate: The largest during the pass.
         seconds: Wall-clock time.
     """
 

@@ -13,7 +13,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 
 class Settings(BaseModel):
@@ -65,6 +74,20 @@ def one_group(pattern: str | None) -> str | None:
     if groups != 1:
         raise ValueError(f"{rule} (it has {groups or 'no'} groups)")
     return pattern
+
+
+def _window(value: Any) -> Any:
+    """Let through two rising percentiles, ``none`` or null; one sentence for whatever else there is.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    if value is None or value == "none":
+        return value
+    numbers = isinstance(value, list | tuple) and all(isinstance(end, int | float) and not isinstance(end, bool) for end in value)
+    if not numbers or len(value) != 2 or not 0 <= value[0] < value[1] <= 100:
+        raise ValueError("must be two rising percentiles from 0 to 100, such as [0.5, 99.5], or none")
+    return value
 
 
 NAME_PATTERN = r"(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,99})?"
@@ -172,19 +195,67 @@ class PreprocessSettings(Settings):
         description="unit: 0..255 to 0..1; minmax: each image to 0..1; standardise: each image to mean 0, deviation 1; "
         "channel: the backbone's own mean and deviation; null: the model's own.",
     )
+    window: Annotated[tuple[float, float] | Literal["none"] | None, BeforeValidator(_window)] = Field(
+        default=None,
+        description="Two percentiles of each image's grey values, such as [0.5, 99.5]: what lies below becomes black, what lies "
+        "above white, the rest is stretched between; none; null: the model's own (none). Colour images: of their luminance.",
+    )
+    contrast: Literal["none", "clahe", "equalise"] | None = Field(
+        default=None,
+        description="After the window. clahe: contrast is raised tile by tile, up to a limit (CLAHE, Zuiderveld 1994; doubles "
+        "the time that preparing an image takes); equalise: all grey values become equally frequent; none; null: the model's own "
+        "(none). Colour images: their luminance.",
+    )
+    clip_limit: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="clahe: largest share of a tile that one grey value may count for: 0.004 changes nothing, 1 is no limit; "
+        "null: the model's own (0.01).",
+    )
+    tiles: int | None = Field(
+        default=None,
+        ge=1,
+        le=32,
+        description="clahe: tiles down and across, each of at least 8 pixels; many are slow (32: 20 to 35 ms per image of 224 "
+        "pixels, 8: 4 ms); null: the model's own (8).",
+    )
 
 
 class AugmentSettings(Settings):
-    """Augment: random changes of the training images. Used by networks trained from pixels (cnn)."""
+    """Augment: random changes of the training images. Used by networks trained from pixels."""
 
     flip_horizontal: bool = Field(
         default=False, description="Mirror half of the images. Off by default: left and right matter in many organs."
+    )
+    flip_vertical: bool = Field(
+        default=False, description="Turn half of the images upside down. Off by default: up and down matter in most images."
     )
     rotation: float = Field(default=10.0, ge=0, le=180, description="Turn by up to so many degrees either way.")
     zoom: float = Field(default=0.1, ge=0, le=0.5, description="Zoom in or out by up to this share.")
     translation: float = Field(default=0.05, ge=0, le=0.5, description="Shift by up to this share of the side.")
     brightness: float = Field(default=0.1, ge=0, le=1, description="Add up to this share of the full range, either way.")
     contrast: float = Field(default=0.1, ge=0, le=1, description="Stretch around the mean by up to this share, either way.")
+    blur: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Blur by a Gaussian of up to so many pixels (sigma); wide ones are slow (10: up to 15 ms per "
+        "colour image of 224 pixels); 0: none.",
+    )
+    noise: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Add Gaussian noise whose standard deviation is this share of the full range; 0: none.",
+    )
+    erase: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="In half of the images, put noise in place of a random rectangle of up to this share of the area "
+        "(Zhong et al. 2020); 0: none.",
+    )
 
 
 class TrainingSettings(Settings):
@@ -194,13 +265,85 @@ class TrainingSettings(Settings):
     patience: int | None = Field(default=None, ge=1, description="Stop after so many epochs without a lower validation loss.")
     batch_size: int | None = Field(default=None, ge=1, le=4096, description="Images per step.")
     optimiser: Literal["adam", "adamw", "sgd", "rmsprop"] | None = Field(default=None, description="How weights are moved.")
-    learning_rate: float | None = Field(default=None, gt=0, le=1, description="Length of the first steps; halved on plateaus.")
+    learning_rate: float | None = Field(default=None, gt=0, le=1, description="Length of the steps at its largest; see schedule.")
     weight_decay: float | None = Field(default=None, ge=0, le=1, description="Pull of the weights towards zero.")
+    loss: Literal["cross_entropy", "focal"] | None = Field(
+        default=None,
+        description="What training makes small. cross_entropy: softmax over all classes (with two classes the same model as "
+        "binary cross-entropy on one output); focal: images already told apart count less (Lin et al. 2017).",
+    )
+    focusing: float | None = Field(
+        default=None, ge=0, le=10, description="Focal loss: how much less (gamma); 0: the same as cross_entropy."
+    )
+    label_smoothing: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Share of each label that is spread over all classes, so that no score is driven to 1 (Szegedy et al. 2016); "
+        "in training only, never in the validation loss.",
+    )
+    schedule: Literal["constant", "plateau", "cosine"] | None = Field(
+        default=None,
+        description="Learning rate over the epochs. constant; plateau: halved where the validation loss stands still; cosine: "
+        "falls along half a cosine to zero at the last of `epochs` (Loshchilov & Hutter 2017).",
+    )
+    plateau: int | None = Field(
+        default=None, ge=1, description="Schedule plateau: epochs without a lower validation loss after which the rate is halved."
+    )
+    warmup: int | None = Field(
+        default=None, ge=0, le=10_000, description="Epochs at the beginning in which the learning rate grows evenly from zero."
+    )
+    average: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Keep a moving average of the weights instead of the last ones: 0.99 averages over about a hundred steps; "
+        "0: none.",
+    )
+    clip: float | None = Field(
+        default=None, ge=0, le=1e6, description="Largest norm of the gradient; a longer one is shortened to it; 0: no limit."
+    )
     imbalance: Literal["none", "weights", "sampling", "rotations"] | None = Field(
         default=None,
         description="What is done about classes of unequal size, on training images only. weights: the loss counts every class "
         "the same; sampling: images of small classes are shown more often; rotations: small classes are filled up with copies "
         "turned by 90, 180 and 270 degrees; none.",
+    )
+
+
+class RangeSettings(Settings):
+    """Numbers between two ends."""
+
+    low: float = Field(description="Smallest value.")
+    high: float = Field(description="Largest value.")
+    log: bool = Field(default=False, description="Draw evenly on a logarithmic scale.")
+    integer: bool = Field(default=False, description="Whole numbers only.")
+
+    @model_validator(mode="after")
+    def _check_ends(self) -> RangeSettings:
+        if not self.low < self.high:
+            raise ValueError(f"must have low below high (low {self.low:g}, high {self.high:g})")
+        if self.log and self.low <= 0:
+            raise ValueError(f"must begin above 0 on a logarithmic scale (low {self.low:g})")
+        if self.integer and (self.low % 1 or self.high % 1):
+            raise ValueError(f"must have whole ends for whole numbers (low {self.low:g}, high {self.high:g})")
+        return self
+
+
+class SearchSettings(Settings):
+    """Search (`vitrail search`): settings of models compared by cross-validation; the test images stay closed."""
+
+    method: Literal["grid", "random", "tpe"] = Field(
+        default="grid",
+        description="grid: every combination; random: drawn; tpe: drawn where earlier trials did well (Bergstra et al. 2011).",
+    )
+    trials: int = Field(default=20, ge=1, le=100_000, description="Trials per model, for random and tpe.")
+    folds: int = Field(default=3, ge=2, le=20, description="Folds of the training and validation images, groups kept whole.")
+    repeats: int = Field(default=1, ge=1, le=50, description="How often these are cut into folds in another way.")
+    stop_early: bool = Field(default=False, description="End a trial whose first folds are worse than half of the others'.")
+    space: dict[str, tuple[Any, ...] | RangeSettings] = Field(
+        default={},
+        description="Setting -> list of values or {low, high, log, integer}, for example models.forest.trees: [100, 300].",
     )
 
 

@@ -8,7 +8,19 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from vitrail.errors import Problem, StudyError
-from vitrail.model_settings import FAMILIES, AnyModel, CnnSettings, ForestSettings, ModelSettings, ProbeSettings
+from vitrail.model_settings import (
+    FAMILIES,
+    AnyModel,
+    BoostedSettings,
+    CnnSettings,
+    FinetuneSettings,
+    ForestSettings,
+    HeadLayer,
+    ModelSettings,
+    ProbeSettings,
+    SvmSettings,
+    TransformerSettings,
+)
 from vitrail.settings import (
     Acceptance,
     AuditSettings,
@@ -19,6 +31,7 @@ from vitrail.settings import (
     Name,
     Place,
     PreprocessSettings,
+    SearchSettings,
     Settings,
     SplitSettings,
     TrackingSettings,
@@ -33,19 +46,24 @@ __all__ = [
     "AnyModel",
     "AuditSettings",
     "AugmentSettings",
+    "BoostedSettings",
     "CnnSettings",
     "DataSettings",
     "EvaluationSettings",
     "ExplanationSettings",
+    "FinetuneSettings",
     "ForestSettings",
+    "HeadLayer",
     "ModelSettings",
     "PreprocessSettings",
     "ProbeSettings",
     "Settings",
     "SplitSettings",
     "Study",
+    "SvmSettings",
     "TrackingSettings",
     "TrainingSettings",
+    "TransformerSettings",
     "changed",
     "commented_yaml",
 ]
@@ -84,7 +102,7 @@ class Study(Settings):
     )
     augment: AugmentSettings = Field(
         default=AugmentSettings(),
-        description="Augment: random changes of the training images. Used by networks trained from pixels (cnn).",
+        description="Augment: random changes of the training images. Used by networks trained from pixels.",
     )
     models: Annotated[tuple[AnyModel, ...], BeforeValidator(_name_to_settings)] = Field(
         default=(ForestSettings(), ProbeSettings(), CnnSettings()),
@@ -95,6 +113,7 @@ class Study(Settings):
         default=TrainingSettings(),
         description="Training of networks. Stands here for all models and, if wished, inside one model for that model alone.",
     )
+    search: SearchSettings = Field(default=SearchSettings(), description="Search.")
     evaluation: EvaluationSettings = Field(default=EvaluationSettings(), description="Evaluate.")
     explanation: ExplanationSettings = Field(default=ExplanationSettings(), description="Explain.")
     tracking: TrackingSettings = Field(default=TrackingSettings(), description="Tracking with MLflow.")
@@ -167,7 +186,7 @@ class Study(Settings):
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with any setting that may change a result (not with places or tracking)."""
-        return fingerprint(self.model_dump(mode="json", exclude={"output", "tracking", "data", "audit"}))
+        return fingerprint(self.model_dump(mode="json", exclude={"output", "tracking", "data", "audit", "search"}))
 
     # ------------------------------------------------------------------------------------------ resolved settings
 

@@ -354,6 +354,7 @@ def test_every_command_has_an_example_of_itself():
         "init",
         "fetch",
         "run",
+        "search",
         "train",
         "evaluate",
         "audit",

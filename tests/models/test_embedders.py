@@ -2,11 +2,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from models_recipes import GREY, pixels_of
 
 from vitrail.errors import PackageError
 from vitrail.models import DescriptorEmbedder, OnnxEmbedder
 from vitrail.models.embedders import load_embedder
+from vitrail.models.texture import ANGLES, DIMENSION, DISTANCES, texture
 
 
 def test_pixels_are_the_scaled_grey_image():
@@ -34,6 +37,109 @@ def test_descriptors_stand_in_the_order_asked_for():
         embedder = DescriptorEmbedder(GREY, order)
         np.testing.assert_array_equal(embedder.embed(pixels), np.concatenate([parts[name] for name in order], axis=1))
     assert DescriptorEmbedder(GREY, ("pixels", "hog")).fingerprint != DescriptorEmbedder(GREY, ("hog", "pixels")).fingerprint
+
+
+# ---------------------------------------------------------------------------------------------------- texture
+
+PATTERN_VALUES = DIMENSION - 6 * len(DISTANCES) * len(ANGLES)
+
+
+def histograms(vector):
+    """The histograms of the patterns: whole image and regions, small radius and large."""
+    small = 17 * 10
+    return vector[:small].reshape(17, 10), vector[small:PATTERN_VALUES].reshape(17, 18)
+
+
+def statistics(vector):
+    """Statistics of co-occurrence, shape (statistic, distance, angle)."""
+    return vector[PATTERN_VALUES:].reshape(6, len(DISTANCES), len(ANGLES))
+
+
+def uniform_patterns(image):
+    """Codes of the 8 neighbours at radius 1 away from the border, written out from the paper."""
+    codes = np.zeros((image.shape[0] - 2, image.shape[1] - 2), dtype=int)
+    for row, column in np.ndindex(codes.shape):
+        ring = []
+        for turn in range(8):
+            down, right = -np.sin(turn * np.pi / 4), np.cos(turn * np.pi / 4)
+            top, left = int(np.floor(row + 1 + down + 1e-9)), int(np.floor(column + 1 + right + 1e-9))
+            below, beside = row + 1 + down - top, column + 1 + right - left
+            corners = image[top : top + 2, left : left + 2].astype(float)
+            weights = np.outer([1 - below, below], [1 - beside, beside])[: corners.shape[0], : corners.shape[1]]
+            ring.append((corners * weights).sum() >= image[row + 1, column + 1])
+        turns = sum(ring[turn] != ring[turn - 1] for turn in range(8))
+        codes[row, column] = sum(ring) if turns <= 2 else 9
+    return codes
+
+
+def test_local_binary_patterns_are_those_of_the_paper():
+    image = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
+    regions = histograms(texture(image))[0][1:].reshape(4, 4, 10)
+    codes = np.zeros((48, 48), dtype=int)
+    codes[1:-1, 1:-1] = uniform_patterns(image)
+    for row, column in ((1, 1), (2, 1), (2, 2)):  # regions that do not touch the border
+        expected = np.bincount(codes[row * 12 : row * 12 + 12, column * 12 : column * 12 + 12].ravel(), minlength=10) / 144
+        np.testing.assert_allclose(regions[row, column], expected, atol=1e-6)
+
+
+def test_co_occurrence_is_what_counting_pairs_gives():
+    image = np.random.default_rng(1).integers(0, 256, (20, 24), dtype=np.uint8)
+    levels = image.astype(int) // 8
+    first, second = levels[:, :-2].ravel(), levels[:, 2:].ravel()  # distance 2, to the right
+    difference = np.concatenate([first - second, second - first])
+    matrix = np.zeros((32, 32))
+    np.add.at(matrix, (np.concatenate([first, second]), np.concatenate([second, first])), 1 / (2 * len(first)))
+    correlation = np.corrcoef(np.concatenate([first, second]), np.concatenate([second, first]))[0, 1]
+    asm = (matrix**2).sum()
+    expected = [(difference**2).mean(), abs(difference).mean(), (1 / (1 + difference**2)).mean(), asm, np.sqrt(asm), correlation]
+    np.testing.assert_allclose(statistics(texture(image))[:, 1, 0], expected, rtol=1e-5)
+
+
+def test_texture_tells_stripes_from_their_quarter_turn_and_from_noise():
+    stripes = np.tile(np.where(np.arange(32) // 2 % 2, 200, 40).astype(np.uint8), (32, 1))
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
+    across, along = statistics(texture(stripes)), statistics(texture(stripes.T))
+    assert across[0, 1, 0] > 10 * across[0, 1, 2] and along[0, 1, 2] > 10 * along[0, 1, 0]
+    assert across[3].mean() > 10 * statistics(texture(noise))[3].mean()
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000), st.integers(16, 50), st.integers(16, 50))
+def test_texture_has_one_length_and_patterns_see_no_brightness(seed, height, width):
+    image = np.random.default_rng(seed).integers(0, 100, (height, width), dtype=np.uint8)
+    vector, brighter = texture(image), texture((2 * image + 40).astype(np.uint8))
+    assert vector.shape == (DIMENSION,) and vector.dtype == np.float32
+    for found in histograms(vector):
+        np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+    # Twice and forty more is exact in whole numbers; between pixels, interpolation may round a tie the other way.
+    for found, expected in zip(histograms(brighter), histograms(vector), strict=True):
+        np.testing.assert_allclose(found[0], expected[0], atol=0.02)
+
+
+@pytest.mark.parametrize("value", [0, 77, 255])
+def test_a_flat_image_has_a_texture_without_surprises(value):
+    vector = texture(np.full((16, 16), value, np.uint8))
+    assert np.isfinite(vector).all()
+    np.testing.assert_array_equal(statistics(vector)[:, 0, 0], [0, 0, 1, 1, 1, 1])
+
+
+def test_texture_is_read_before_scaling_and_stands_with_the_others():
+    recipe = dataclasses.replace(GREY, colour="rgb", scaling="minmax")
+    pixels = pixels_of(recipe)
+    grey = np.rint(pixels.mean(axis=3)).astype(np.uint8)
+    vectors = DescriptorEmbedder(recipe, ("hog", "texture")).embed(pixels)
+    np.testing.assert_array_equal(vectors[:, -DIMENSION:], np.stack([texture(image) for image in grey]))
+    np.testing.assert_array_equal(vectors[:, :-DIMENSION], DescriptorEmbedder(recipe, ("hog",)).embed(pixels))
+
+
+def test_a_package_with_texture_is_read_back(tmp_path):
+    embedder = DescriptorEmbedder(GREY, ("hog", "texture"))
+    again = load_embedder(tmp_path, embedder.save(tmp_path), GREY)
+    assert again.fingerprint == embedder.fingerprint != DescriptorEmbedder(GREY, ("hog",)).fingerprint
+    np.testing.assert_array_equal(again.embed(pixels_of(GREY)), embedder.embed(pixels_of(GREY)))
+
+
+# ---------------------------------------------------------------------------------------------------- all
 
 
 @pytest.mark.parametrize("size", [16, 17, 50, 64])

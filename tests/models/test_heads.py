@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vitrail.errors import PackageError
-from vitrail.models import DenseHead, TreesHead, forest
-from vitrail.models.heads import load_head
+from vitrail.models import DenseHead, forest
+from vitrail.models.heads import EstimatorHead, load_head
 from vitrail.study import ForestSettings
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU}
@@ -72,7 +72,7 @@ def test_a_dense_head_comes_back_from_disk(activation, tmp_path):
 def test_unknown_activations_and_kinds_are_refused_by_name(tmp_path):
     with pytest.raises(PackageError, match=r"'swish'.*relu, tanh, sigmoid, gelu"):
         head_and_module((2, 2, 2), "relu")[0].__class__((np.eye(2),) * 2, (np.zeros(2),) * 2, "swish").scores(np.ones((1, 2)))
-    with pytest.raises(PackageError, match=r"head 'quantum'.*dense, trees"):
+    with pytest.raises(PackageError, match=r"head 'quantum'.*dense, estimator, trees"):
         load_head(tmp_path, {"kind": "quantum"})
 
 
@@ -105,6 +105,26 @@ def test_a_forest_scores_as_scikit_learn_does(classes, levels, tmp_path):
     np.testing.assert_array_equal(again.scores(vectors[80:]), head.scores(vectors[80:]))
 
 
+def test_a_forest_from_before_estimators_is_still_read(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    head, _ = forest.fit(ForestSettings(trees=12), vectors, np.arange(40) % 2, class_weights=False, seed=0)
+    head.save(tmp_path)
+    again = load_head(tmp_path, {"kind": "trees", "trees": 12})
+    np.testing.assert_array_equal(again.scores(vectors), head.scores(vectors))
+    assert again.step == head.step == 3 / 12
+
+
+def test_a_share_of_the_features_may_be_tried_per_split():
+    from sklearn.ensemble import RandomForestClassifier
+
+    vectors = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    labels = (vectors[:, 0] > 0).astype(np.int64)
+    asked = ForestSettings(trees=5, max_features=1)  # the whole share, not one feature
+    head, _ = forest.fit(asked, vectors, labels, class_weights=False, seed=0)
+    oracle = RandomForestClassifier(5, max_features=1.0, random_state=0).fit(vectors, labels)
+    np.testing.assert_allclose(head.scores(vectors), oracle.predict_proba(vectors), atol=1e-6)
+
+
 def test_a_forest_is_grown_from_its_seed():
     vectors = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     labels = np.arange(40) % 2
@@ -118,4 +138,4 @@ def test_a_forest_is_grown_from_its_seed():
 
 def test_a_damaged_forest_is_refused():
     with pytest.raises(PackageError, match=r"head\.onnx"):
-        TreesHead(b"no graph", 10).scores(np.zeros((1, 2), np.float32))
+        EstimatorHead(b"no graph", 0.0).scores(np.zeros((1, 2), np.float32))

@@ -78,7 +78,7 @@ def test_explanations_get_what_they_ask_for(halves, kind, tmp_path):
     pixels = pixels_of(package.recipe, count=1)
     if kind == "forest":
         assert package.pooling == "none" and package.embed_with_maps(pixels) is None
-        with pytest.raises(UsageError, match=r"'small'.*trees.*occlusion"):
+        with pytest.raises(UsageError, match=r"'small'.*estimator.*occlusion"):
             package.embedding_gradient(np.zeros(3, np.float32), 0)
         return
     maps, vector = package.embed_with_maps(pixels)

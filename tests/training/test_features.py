@@ -91,6 +91,36 @@ def test_copies_are_computed_once(manifest, tmp_path):
     np.testing.assert_array_equal(found, expected_of(manifest, rows))
 
 
+class Corner(Counting):
+    """An embedder that sees how an image is turned."""
+
+    def embed(self, pixels):
+        self.seen += len(pixels)
+        return pixels[:, :4, :4].reshape(len(pixels), -1).astype(np.float32)
+
+
+def test_turned_images_are_filed_beside_the_upright_ones(manifest, tmp_path, small_shards):
+    rows = np.array([3, 3, 0, 3, 0, 5, 3])
+    turns = np.array([0, 1, 0, 3, 2, 0, 1])
+    pixels = [prepare_file(manifest.root / manifest.files[row].path, RECIPE)[0] for row in rows]
+    expected = np.stack([np.rot90(image, turn)[:4, :4].ravel() for image, turn in zip(pixels, turns, strict=True)])
+    first, again, upright = Corner("corner"), Corner("corner"), Corner("corner")
+    np.testing.assert_array_equal(features(first, manifest, rows, turns=turns, cache=tmp_path), expected)
+    assert first.seen == 6, "a copy that comes twice is computed once"
+    np.testing.assert_array_equal(features(again, manifest, rows[::-1], turns=turns[::-1], cache=tmp_path), expected[::-1])
+    np.testing.assert_array_equal(features(upright, manifest, rows[[0, 2, 5]], cache=tmp_path), expected[[0, 2, 5]])
+    assert again.seen == upright.seen == 0
+
+
+def test_a_shard_of_turned_images_does_not_replace_that_of_the_same_images_upright(manifest, tmp_path):
+    rows = np.arange(6)
+    for turn in (0, 1, 2):
+        features(Corner("corner"), manifest, rows, turns=np.full(6, turn), cache=tmp_path)
+    embedder = Corner("corner")
+    features(embedder, manifest, np.tile(rows, 3), turns=np.repeat([0, 1, 2], 6), cache=tmp_path)
+    assert embedder.seen == 0
+
+
 def test_another_embedder_has_another_cache(manifest, tmp_path):
     rows = np.arange(3)
     features(Counting(), manifest, rows, cache=tmp_path)

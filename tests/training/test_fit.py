@@ -10,12 +10,14 @@ from torch import nn
 from vitrail.errors import VitrailError
 from vitrail.models import cnn
 from vitrail.models.network import DenseLayers
+from vitrail.preprocess import normalise
 from vitrail.progress import SilentProgress
 from vitrail.records import Recipe
 from vitrail.study import AugmentSettings, CnnSettings, TrainingSettings
 from vitrail.training import fit as fit_module
 from vitrail.training.examples import FeatureExamples, PixelExamples
-from vitrail.training.fit import class_weights, fit
+from vitrail.training.fit import fit
+from vitrail.training.imbalance import balanced_set
 
 RECIPE = Recipe(16, "grey", False, False, "standardise")
 SETTINGS = TrainingSettings(
@@ -63,6 +65,24 @@ def pixel_examples():
     pixels[labels == 2] += stripes[None, :, None]
     rows = np.random.default_rng(1).permutation(30)
     return PixelExamples(pixels, rows[:20], rows[20:], labels, recipe=RECIPE, augmentation=AugmentSettings())
+
+
+def uneven_pixels(*, rotations=False):
+    """The same with 8, 5 and 3 training images of the classes."""
+    examples = pixel_examples()
+    labels = np.arange(30) % 3
+    rows = np.concatenate([np.flatnonzero(labels == label)[:count] for label, count in enumerate((8, 5, 3))])
+    rest = np.setdiff1d(np.arange(30), rows)
+    chosen = balanced_set(labels[rows], "rotations" if rotations else "none", seed=0)
+    return PixelExamples(
+        examples.pixels,
+        rows[chosen.positions],
+        rest,
+        labels,
+        recipe=RECIPE,
+        augmentation=examples.augmentation,
+        turns=chosen.turns,
+    )
 
 
 def dense(dropout=0.4):
@@ -127,6 +147,42 @@ def test_resumed_equals_uninterrupted_bit_for_bit(optimiser, tmp_path, monkeypat
     assert outcome.seconds == pytest.approx(sum(epoch.seconds for epoch in outcome.epochs))
 
 
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"imbalance": "sampling"},
+        {"imbalance": "rotations"},
+        {"average": 0.9, "label_smoothing": 0.1},
+        {"schedule": "cosine", "warmup": 3, "clip": 0.5},
+        {"loss": "focal", "plateau": 1, "learning_rate": 0.2},
+    ],
+    ids=lambda update: "-".join(map(str, update.values())),
+)
+def test_whatever_is_set_resumed_equals_uninterrupted(update, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", -1.0)
+    whole, module = network(), network()
+    rotations = update.get("imbalance") == "rotations"
+    expected = run(whole, uneven_pixels(rotations=rotations), tmp_path, update=update, name="whole.pt")
+    for kill_after in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            run(network(), uneven_pixels(rotations=rotations), tmp_path, update=update, progress=Killer(kill_after))
+    progress = Killer(math.inf)
+    outcome = run(module, uneven_pixels(rotations=rotations), tmp_path, update=update, progress=progress)
+    assert progress.said == ["Training: resumed after epoch 3"]
+    assert without_time(outcome) == without_time(expected)
+    assert_same_weights(module, whole)
+    plain = run(network(), uneven_pixels(rotations=rotations), tmp_path, update={"imbalance": "none"}, name="plain.pt")
+    assert rotations or without_time(plain) != without_time(expected), "the setting changes something"
+
+
+@pytest.mark.parametrize(("update", "seed"), [({"average": 0.9}, 0), ({}, 1)])
+def test_a_checkpoint_of_another_training_is_refused(update, seed, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", -1.0)
+    run(dense(), feature_examples(), tmp_path)
+    with pytest.raises(VitrailError, match=r"checkpoint\.pt must come from a training with the same settings and seed.*Remove"):
+        run(dense(), feature_examples(), tmp_path, update=update, seed=seed)
+
+
 def test_a_run_killed_after_the_last_epoch_finds_its_weights_again(tmp_path, monkeypatch):
     monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", -1.0)
     first, again = dense(), dense()
@@ -152,11 +208,11 @@ class Scripted:
     def __init__(self, losses):
         self.losses = losses
 
-    def __call__(self, module, optimiser, examples, weight, *, number, settings, seed):
+    def __call__(self, state, examples, plan, *, number):
         with torch.no_grad():
-            for parameter in module.parameters():
+            for parameter in state.module.parameters():
                 parameter.fill_(number)
-        rate = optimiser.param_groups[0]["lr"]
+        rate = plan.settings.learning_rate * fit_module.rate_factor(plan.settings, state.losses, step=0, steps=1)
         return fit_module.Epoch(number, 1.0, self.losses[number - 1], 0.5, rate, 0.1)
 
 
@@ -256,14 +312,6 @@ def test_losses_are_means_over_all_images_however_they_are_batched(balance, tmp_
     assert epoch.learning_rate == 1e-12 and epoch.number == 1
 
 
-def test_class_weights_make_every_class_count_the_same():
-    labels = np.array([0, 0, 0, 1, 2, 2])
-    weights = class_weights(labels, 3)
-    np.testing.assert_allclose(weights.numpy(), [6 / 9, 6 / 3, 6 / 6])
-    totals = [float(weights[label] * (labels == label).sum()) for label in range(3)]
-    assert totals == pytest.approx([2.0, 2.0, 2.0])
-
-
 @pytest.mark.parametrize(
     ("images", "size", "expected"),
     [(9, 4, [4, 4]), (10, 4, [4, 4, 2]), (3, 8, [3]), (1, 8, [1]), (3, 1, [1, 1, 1]), (2, 2, [2])],
@@ -286,7 +334,319 @@ def test_a_network_learns_from_augmented_pixels(tmp_path):
     assert outcome.epochs[outcome.best_epoch - 1].validation_balanced_accuracy > 0.9
 
 
+# ---------------------------------------------------------------------------------------------------- steps by formula
+
+GRADIENT = {"optimiser": "sgd", "learning_rate": 0.1, "weight_decay": 0.0, "batch_size": 60, "epochs": 1}
+"""One step on the whole batch; the first step of SGD has no momentum yet."""
+
+
+def flat(module):
+    return np.concatenate([parameter.detach().numpy().ravel() for parameter in module.parameters()])
+
+
+def test_a_long_gradient_is_shortened_to_the_norm_and_a_short_one_is_left(tmp_path):
+    start = flat(dense(0.0))
+    moves = {}
+    for clip in (0.0, 0.05, 1e3):
+        module = dense(0.0)
+        run(module, feature_examples(), tmp_path, update={**GRADIENT, "clip": clip}, name=str(clip))
+        moves[clip] = (flat(module) - start) / 0.1
+    norm = np.linalg.norm(moves[0.0])
+    assert norm > 0.1
+    assert np.linalg.norm(moves[0.05]) == pytest.approx(0.05, rel=1e-3)
+    np.testing.assert_allclose(moves[0.05] * norm / 0.05, moves[0.0], atol=1e-3 * norm)
+    np.testing.assert_array_equal(moves[1e3], moves[0.0])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_labels_are_smoothed_in_training_and_not_in_validation(smoothing, tmp_path):
+    module, plain, examples = dense(0.0), dense(0.0), feature_examples()
+    still = {**GRADIENT, "learning_rate": 1e-12, "label_smoothing": smoothing}
+    (epoch,) = run(module, examples, tmp_path, update=still).epochs
+    with torch.no_grad():
+        training = nn.functional.cross_entropy(
+            plain(examples.training), torch.from_numpy(examples.training_labels), label_smoothing=smoothing
+        )
+        validation = nn.functional.cross_entropy(plain(examples.validation), torch.from_numpy(examples.validation_labels))
+    assert epoch.training_loss == pytest.approx(float(training), rel=1e-5)
+    assert epoch.validation_loss == pytest.approx(float(validation), rel=1e-5)
+
+
+def test_a_focal_loss_is_what_the_epochs_tell(tmp_path):
+    module, plain, examples = dense(0.0), dense(0.0), feature_examples()
+    still = {**GRADIENT, "learning_rate": 1e-12, "loss": "focal", "focusing": 3.0}
+    (epoch,) = run(module, examples, tmp_path, update=still).epochs
+    for inputs, labels, found in (
+        (examples.training, examples.training_labels, epoch.training_loss),
+        (examples.validation, examples.validation_labels, epoch.validation_loss),
+    ):
+        with torch.no_grad():
+            logits = plain(inputs).double().numpy()
+        scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        right = scores[np.arange(len(labels)), labels]
+        assert found == pytest.approx(np.mean(-((1 - right) ** 3) * np.log(right)), rel=1e-5)
+
+
+class Watcher(FeatureExamples):
+    """Keeps the weights as they are before every batch."""
+
+    def __init__(self, module):
+        super().__init__(*vectors(seed=0), *vectors(count=30, seed=1))
+        self.module = module
+        self.weights = []
+
+    def training_batch(self, positions, generator):
+        self.weights.append(copy.deepcopy(self.module.state_dict()))
+        return super().training_batch(positions, generator)
+
+    def validation_batch(self, positions):
+        self.weights.append(copy.deepcopy(self.module.state_dict()))
+        return super().validation_batch(positions)
+
+
+def test_the_kept_weights_are_the_moving_average_and_they_are_what_is_validated(tmp_path):
+    module = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    examples = Watcher(module)
+    update = {"average": 0.6, "epochs": 1, "batch_size": 10}
+    (epoch,) = run(module, examples, tmp_path, update=update).epochs
+
+    steps = examples.weights[:7]  # before each of six steps, and before the one batch of validation
+    expected = {name: value.double() for name, value in steps[0].items()}
+    for number, weights in enumerate(steps[1:]):
+        decay = min(0.6, (1 + number) / (10 + number))
+        for name, value in weights.items():
+            expected[name] = decay * expected[name] + (1 - decay) * value.double()
+    for name, value in module.state_dict().items():
+        if name != "1.num_batches_tracked":
+            np.testing.assert_allclose(value.numpy(), expected[name].numpy(), rtol=1e-5, atol=1e-6)
+    assert module.state_dict()["1.num_batches_tracked"] == 6
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(module(examples.validation), torch.from_numpy(examples.validation_labels))
+    assert epoch.validation_loss == pytest.approx(float(loss), rel=1e-5)
+    assert not torch.equal(module[0].weight, steps[-1]["0.weight"])
+
+
+def test_every_step_has_the_rate_of_the_schedule(tmp_path, monkeypatch):
+    """Gradient descent on a sum of the weights: each step moves them by the rate itself."""
+    monkeypatch.setattr(fit_module, "training_loss", lambda settings: lambda logits, labels, weight: -logits.sum() / len(logits))
+    module = nn.Linear(1, 1, bias=False)
+    examples = FeatureExamples(np.ones((8, 1), np.float32), np.zeros(8, int), np.ones((2, 1), np.float32), np.zeros(2, int))
+    positions = []
+    take = examples.training_batch
+
+    def watched(rows, generator):
+        positions.append(float(module.weight.detach()))
+        return take(rows, generator)
+
+    examples.training_batch = watched
+    monkeypatch.setitem(fit_module.OPTIMISERS, "sgd", lambda given, lr, weight_decay, momentum: torch.optim.SGD(given, lr=lr))
+    update = {**GRADIENT, "schedule": "cosine", "warmup": 1, "epochs": 3, "batch_size": 2, "learning_rate": 0.5}
+    outcome = run(module, examples, tmp_path, update=update)
+    warming = [0.125, 0.25, 0.375, 0.5]
+    falling = [0.25 * (1 + math.cos(math.pi * step / 8)) for step in range(8)]
+    np.testing.assert_allclose(np.diff(positions), [*warming, *falling][:-1], atol=1e-5)
+    assert [epoch.learning_rate for epoch in outcome.epochs] == pytest.approx([0.5, 0.5, 0.25])
+
+
+class Staged(nn.Sequential):
+    """Its first layer learns from the second epoch on, ten times more slowly."""
+
+    def set_epoch(self, number):
+        self[0].requires_grad_(number > 1)
+
+    def parameter_groups(self, learning_rate, weight_decay):
+        slow = {"params": list(self[0].parameters()), "lr_scale": 0.1}
+        return [{"params": list(self[1].parameters()), "lr_scale": 1.0, "weight_decay": weight_decay}, slow]
+
+
+def staged():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Staged(nn.Linear(5, 4), nn.Linear(4, 3))
+
+
+def test_a_staged_module_learns_in_its_stages_and_at_its_rates(tmp_path):
+    module, start, examples = staged(), staged(), feature_examples()
+    run(module, examples, tmp_path, update=GRADIENT)
+    assert torch.equal(module[0].weight, start[0].weight) and not torch.equal(module[1].weight, start[1].weight)
+
+    plain = staged()
+    speeds = [torch.zeros_like(parameter) for parameter in plain.parameters()]
+    for learns in (0, 1):  # two steps of gradient descent; the second has the momentum of the first
+        loss = nn.functional.cross_entropy(plain(examples.training), torch.from_numpy(examples.training_labels))
+        gradients = torch.autograd.grad(loss, list(plain.parameters()))
+        with torch.no_grad():
+            for parameter, speed, gradient, scale in zip(
+                plain.parameters(), speeds, gradients, (0.1 * learns, 0.1 * learns, 1, 1), strict=True
+            ):
+                speed.mul_(0.9).add_(gradient if scale else 0.0)
+                parameter -= 0.1 * scale * speed
+    both = staged()
+    run(both, examples, tmp_path, update={**GRADIENT, "epochs": 2}, name="two.pt")
+    np.testing.assert_allclose(flat(both), flat(plain), atol=1e-6)
+
+
+def test_a_staged_module_resumed_equals_uninterrupted(tmp_path, monkeypatch):
+    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", -1.0)
+    whole, module = staged(), staged()
+    update = {"average": 0.8, "warmup": 1}
+    run(whole, feature_examples(), tmp_path, update=update, name="whole.pt")
+    for kill_after in (1, 3):
+        with pytest.raises(KeyboardInterrupt):
+            run(staged(), feature_examples(), tmp_path, update=update, progress=Killer(kill_after))
+    run(module, feature_examples(), tmp_path, update=update)
+    assert_same_weights(module, whole)
+
+
+# ---------------------------------------------------------------------------------------------------- classes of unequal size
+
+
+class Counted(FeatureExamples):
+    """Keeps who was shown in every epoch."""
+
+    shown = ()
+
+    def training_batch(self, positions, generator):
+        self.shown = (*self.shown, *positions.tolist())
+        return super().training_batch(positions, generator)
+
+
+def test_sampling_shows_every_class_about_equally_often_and_others_every_epoch(tmp_path):
+    training, labels = vectors(count=300)
+    keep = (labels == 0) | (np.arange(300) < 60)  # 100, 20 and 20 images
+    examples = Counted(training[keep], labels[keep], *vectors(count=60, seed=1))
+    run(dense(), examples, tmp_path, update={"imbalance": "sampling", "epochs": 20, "batch_size": 10})
+    shown = np.array(examples.shown)
+    assert len(shown) == 20 * 140
+    shares = np.bincount(labels[keep][shown]) / len(shown)
+    np.testing.assert_allclose(shares, 1 / 3, atol=0.04)  # four standard deviations
+    first, second = (np.sort(shown[start : start + 140]) for start in (0, 140))
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("imbalance", ["sampling", "rotations", "weights"])
+def test_where_classes_shall_count_the_same_they_do_in_validation(imbalance, tmp_path):
+    validation, truth = vectors(count=90, seed=1)
+    keep = (truth > 0) | (np.arange(90) < 15)
+    labels = np.repeat([0, 1, 2], 20)
+    examples = FeatureExamples(vectors()[0], labels, validation[keep], truth[keep])
+    module = dense(0.0)
+    (epoch,) = run(module, examples, tmp_path, update={"imbalance": imbalance, "epochs": 1}).epochs
+    with torch.no_grad():
+        losses = nn.functional.cross_entropy(module(examples.validation), torch.from_numpy(truth[keep]), reduction="none").numpy()
+    by_class = np.mean([losses[truth[keep] == label].mean() for label in range(3)])
+    # Under `weights` the training classes say what a class weighs, as they do in the training loss; here they are equal.
+    assert epoch.validation_loss == pytest.approx(losses.mean() if imbalance == "weights" else by_class, rel=1e-5)
+
+
+def test_rotations_without_the_copies_are_a_mistake_of_the_caller(tmp_path):
+    with pytest.raises(ValueError, match=r"balanced_set; found classes of \[8, 5, 3\]"):
+        run(network(), uneven_pixels(), tmp_path, update={"imbalance": "rotations"})
+
+
+# ---------------------------------------------------------------------------------------------------- memory
+
+
+class Tight(FeatureExamples):
+    """A machine with room for so many images; in some batches only, if wished."""
+
+    def __init__(self, room, *, error, batches=()):
+        super().__init__(*vectors(seed=0), *vectors(count=30, seed=1))
+        self.room, self.error, self.batches, self.number = room, error, batches, 0
+
+    def training_batch(self, positions, generator):
+        self.number += 1
+        if len(positions) > self.room and (not self.batches or self.number in self.batches):
+            raise self.error
+        return super().training_batch(positions, generator)
+
+
+ERRORS = [
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+    ),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_batches_that_do_not_fit_are_halved_as_if_they_had_been_so_from_the_start(error, tmp_path):
+    tight, small, progress = dense(), dense(), Killer(math.inf)
+    update = {"batch_size": 32, "average": 0.9}
+    outcome = run(tight, Tight(8, error=error), tmp_path, update=update, progress=progress)
+    expected = run(small, feature_examples(), tmp_path, update={**update, "batch_size": 8}, name="small.pt")
+    assert (outcome.batch_size, expected.batch_size) == (8, 8)
+    assert without_time(outcome) == without_time(expected)
+    assert_same_weights(tight, small)
+    assert progress.said == [
+        f"Training: {size} images at a time do not fit into memory; epoch 1 begins again with {size // 2}" for size in (32, 16)
+    ]
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_an_epoch_cut_short_by_memory_begins_again_where_it_began(optimiser, tmp_path, monkeypatch):
+    """Two epochs of four batches of 16; the third fails in its second batch, and again in its second batch of 8."""
+    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", -1.0)
+    update = {"batch_size": 16, "average": 0.9, "optimiser": optimiser}
+    tight = dense()
+    outcome = run(tight, Tight(4, error=MemoryError(), batches=(10, 12)), tmp_path, update=update, name="tight.pt")
+
+    with pytest.raises(KeyboardInterrupt):
+        run(dense(), feature_examples(), tmp_path, update=update, progress=Killer(2))
+    path = tmp_path / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    assert len(content["epochs"]) == 2
+    torch.save({**content, "batch_size": 4}, path)
+    by_hand = dense()
+    expected = run(by_hand, feature_examples(), tmp_path, update=update)
+    assert without_time(outcome) == without_time(expected)
+    assert outcome.batch_size == expected.batch_size == 4
+    assert_same_weights(tight, by_hand)
+
+
+def test_the_smaller_size_outlives_a_kill(tmp_path, monkeypatch):
+    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", -1.0)
+    update = {"batch_size": 16}
+    with pytest.raises(KeyboardInterrupt):
+        run(dense(), Tight(5, error=MemoryError()), tmp_path, update=update, progress=Killer(2))
+    progress = Killer(math.inf)
+    assert run(dense(), Tight(5, error=MemoryError()), tmp_path, update=update, progress=progress).batch_size == 4
+    assert progress.said == ["Training: resumed after epoch 2"]
+
+
+def test_a_batch_larger_than_the_data_is_halved_from_the_data_s_size(tmp_path):
+    progress = Killer(math.inf)
+    outcome = run(dense(), Tight(30, error=MemoryError()), tmp_path, update={"batch_size": 4096}, progress=progress)
+    assert outcome.batch_size == 30 and len(progress.said) == 1
+
+
+def test_where_not_even_one_image_fits_it_is_said(tmp_path):
+    with pytest.raises(VitrailError, match=r"Training: a batch must fit.*not even one image.*MemoryError.*preprocess\.size"):
+        run(dense(), Tight(0, error=MemoryError()), tmp_path)
+
+
+def test_other_errors_of_torch_stay_what_they_are(tmp_path):
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        run(dense(), Tight(0, error=RuntimeError("shapes cannot be multiplied")), tmp_path)
+
+
 # ---------------------------------------------------------------------------------------------------- examples
+
+
+def test_copies_are_turned_before_augmentation_and_validation_is_not():
+    examples = uneven_pixels(rotations=True)
+    examples.augmentation = None
+    positions = np.arange(len(examples.training_labels))
+    shown = examples.training_batch(positions, np.random.default_rng(0)).numpy()[:, 0]
+    assert np.bincount(examples.training_labels).tolist() == [8, 8, 8]
+    plain = normalise(examples.pixels, RECIPE)[:, 0]
+    for position in positions:
+        expected = np.rot90(plain[examples.training_rows[position]], examples.turns[position])
+        np.testing.assert_allclose(shown[position], expected, atol=1e-5)
+    assert not np.isin(examples.validation_rows, examples.training_rows).any()
+    validation = examples.validation_batch(np.arange(len(examples.validation_labels))).numpy()[:, 0]
+    np.testing.assert_allclose(validation, plain[examples.validation_rows])
 
 
 def test_pixels_are_augmented_for_training_only_and_from_the_given_generator():

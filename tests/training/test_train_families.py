@@ -19,13 +19,17 @@ from vitrail.progress import SILENT, SilentProgress
 from vitrail.records import Training
 from vitrail.storage import read_record, write_record
 from vitrail.study import (
+    BoostedSettings,
     CnnSettings,
     DataSettings,
+    FinetuneSettings,
     ForestSettings,
     PreprocessSettings,
     ProbeSettings,
     Study,
+    SvmSettings,
     TrainingSettings,
+    TransformerSettings,
 )
 from vitrail.training import Job, features, train
 from vitrail.training import fit as fit_module
@@ -34,6 +38,8 @@ SMALL = PreprocessSettings(size=32)
 LARGER = PreprocessSettings(size=64)
 QUICK = {
     "forest": ForestSettings(trees=20, preprocess=SMALL),
+    "boosted": BoostedSettings(rounds=15, components=8, min_samples_leaf=3, preprocess=SMALL),
+    "svm": SvmSettings(components=16, preprocess=SMALL),
     "probe": ProbeSettings(preprocess=LARGER, inverse_regularisation=100.0),
     "probe with dense layers": ProbeSettings(
         preprocess=LARGER, dense=(16,), training=TrainingSettings(epochs=40, batch_size=16, learning_rate=0.01)
@@ -42,6 +48,23 @@ QUICK = {
         filters=(6, 8),
         preprocess=SMALL,
         training=TrainingSettings(epochs=25, patience=25, batch_size=8, learning_rate=0.02),
+    ),
+    "finetune": FinetuneSettings(
+        backbone="test_resnet",
+        pretrained=False,
+        strategy="partial",
+        frozen_layers=4,
+        head_epochs=1,
+        layer_decay=0.9,
+        preprocess=SMALL,
+        training=TrainingSettings(epochs=15, patience=15, batch_size=8, learning_rate=0.003),
+    ),
+    "transformer": TransformerSettings(
+        dimension=24,
+        depth=2,
+        heads=2,
+        preprocess=SMALL,
+        training=TrainingSettings(epochs=25, patience=25, batch_size=8, learning_rate=0.003),
     ),
 }
 """One quick variant per family at least."""
@@ -190,7 +213,7 @@ class KilledInTraining(SilentProgress):
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_model(model, data, tmp_path, monkeypatch):
     if not model.trained.training.epochs:
-        assert model.settings.model in ("forest", "probe"), "fitted in one go: a kill costs one fit"
+        assert model.settings.model in ("forest", "boosted", "svm", "probe"), "fitted in one go: a kill costs one fit"
         return
     monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", -1.0)
     with pytest.raises(KeyboardInterrupt):
@@ -232,3 +255,20 @@ def test_it_can_be_explained(model, data):
     assert explanation.score == pytest.approx(model.package.scores(pixels[None])[0].max(), abs=1e-6)
     expected = "occlusion" if model.package.pooling == "none" else "grad-cam"
     assert explanation.method == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "size", "pooling"),
+    [("inception_v3", 80, "average"), ("mobilenetv2_035", 64, "average"), ("vit_tiny_patch16_224", 64, "none")],
+)
+def test_well_known_networks_are_trained_from_random_weights_and_packed(backbone, size, pooling, data, tmp_path):
+    training = TrainingSettings(epochs=2, batch_size=12)
+    preprocess = PreprocessSettings(size=size)
+    settings = FinetuneSettings(backbone=backbone, pretrained=False, head_epochs=1, preprocess=preprocess, training=training)
+    found = trained_in(tmp_path, data, settings)
+    assert [epoch.number for epoch in found.trained.training.epochs] == [1, 2]
+    assert found.package.pooling == pooling and found.package.recipe.size == size
+    scores = scores_of(found, data, np.arange(len(data.manifest)))
+    assert scores.shape == (len(data.manifest), len(CLASSES)) and np.ptp(scores) > 0
+    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-9)

@@ -2,7 +2,7 @@
 
 A family says how it is trained by what it offers:
 
-* ``grown``: hand-made features, fitted in one go (forest): ``embedder``, ``fit``, ``describe``;
+* ``grown``: hand-made features, fitted in one go (forest, boosted, svm): ``embedder``, ``fit``, ``describe``;
 * ``probe``: frozen pretrained features and a trained head: ``embedder``, ``fit_linear``, ``describe``;
 * ``network``: everything trained epoch by epoch from pixels: ``build``, ``describe``.
 
@@ -31,14 +31,24 @@ class Family(NamedTuple):
 
 FAMILIES: dict[str, Family] = {
     "forest": Family("vitrail.models.forest", "grown"),
+    "boosted": Family("vitrail.models.boosted", "grown"),
+    "svm": Family("vitrail.models.svm", "grown"),
     "probe": Family("vitrail.models.probe", "probe"),
     "cnn": Family("vitrail.models.cnn", "network"),
+    "finetune": Family("vitrail.models.finetune", "network"),
+    "transformer": Family("vitrail.models.transformer", "network"),
 }
 
 
 def family_module(name: str) -> Any:
     """Import and return the module of a family."""
     return importlib.import_module(FAMILIES[name].module)
+
+
+def stops_early(settings: ModelSettings) -> bool:
+    """Return whether a model is trained epoch by epoch, with validation images that say when to stop."""
+    layers = getattr(settings, "dense", ()) or getattr(settings, "head", ())
+    return FAMILIES[settings.model].training == "network" or (FAMILIES[settings.model].training == "probe" and bool(layers))
 
 
 def describe(settings: ModelSettings) -> str:

@@ -13,12 +13,16 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from vitrail.errors import PackageError
+from vitrail.models.texture import texture
 from vitrail.preprocess import normalise
 from vitrail.records import ByteArray, FloatArray, Recipe
 from vitrail.storage import file_sha256, fingerprint, versions, write_bytes
 
 BATCH = 32
 """Images per call of ONNX Runtime: larger batches are no faster on a CPU and cost memory."""
+
+DESCRIPTORS = ("pixels", "hog", "texture")
+"""The hand-made features that there are."""
 
 Pooling = Literal["average", "max", "flatten", "none"]
 """How feature maps (channels, height, width) become the vector: mean per map, maximum per map, all values in that order; ``none``
@@ -46,11 +50,11 @@ class Embedder(Protocol):
 
 
 class DescriptorEmbedder:
-    """Grey pixels, flattened, and histograms of oriented gradients (Dalal & Triggs, CVPR 2005).
+    """Grey pixels, flattened, histograms of oriented gradients (Dalal & Triggs, CVPR 2005) and texture.
 
     Args:
         recipe: Preparation of the images; colour images are averaged over their channels.
-        features: ``pixels`` or ``hog`` or both, in this order.
+        features: Some of ``pixels``, ``hog`` and ``texture``, in the order of the vector.
     """
 
     kind = "descriptors"
@@ -66,13 +70,18 @@ class DescriptorEmbedder:
         return fingerprint("descriptors-1", self.features, self.recipe.fingerprint, versions("pillow", "scikit-image"))
 
     def embed(self, pixels: ByteArray) -> FloatArray:
-        """See :class:`Embedder`. Pixels are scaled by the recipe; HOG has 9 orientations, 8 x 8 cells, 2 x 2 blocks."""
+        """See :class:`Embedder`. Pixels are scaled by the recipe; HOG has 9 orientations, 8 x 8 cells, 2 x 2 blocks; texture
+        (:func:`vitrail.models.texture.texture`) is read from the grey levels 0..255, before they are scaled.
+        """
+        return np.concatenate([self._part(feature, pixels) for feature in self.features], axis=1).astype(np.float32)
+
+    def _part(self, feature: str, pixels: ByteArray) -> FloatArray:
+        if feature == "texture":
+            return np.stack([texture(image) for image in np.rint(pixels.mean(axis=3)).astype(np.uint8)])
         grey = normalise(pixels, self.recipe).mean(axis=1)
-        parts = [
-            grey.reshape(len(grey), -1) if feature == "pixels" else np.stack([self._hog(image) for image in grey])
-            for feature in self.features
-        ]
-        return np.concatenate(parts, axis=1).astype(np.float32)
+        if feature == "pixels":
+            return np.asarray(grey.reshape(len(grey), -1), dtype=np.float32)
+        return np.stack([self._hog(image) for image in grey])
 
     def _hog(self, image: FloatArray) -> FloatArray:
         from skimage.feature import hog
@@ -161,9 +170,10 @@ def load_embedder(folder: Path, description: dict[str, Any], recipe: Recipe) -> 
     match description.get("kind"):
         case "descriptors":
             features = tuple(description["features"])
-            foreign = sorted(set(features) - {"pixels", "hog"})
+            foreign = sorted(set(features) - set(DESCRIPTORS))
             if foreign:
-                raise PackageError(f"{folder}: unknown descriptor {foreign[0]!r}. Known: pixels, hog. Update vitrail.")
+                known = ", ".join(DESCRIPTORS)
+                raise PackageError(f"{folder}: unknown descriptor {foreign[0]!r}. Known: {known}. Update vitrail.")
             return DescriptorEmbedder(recipe, features)
         case "onnx":
             return OnnxEmbedder(folder / "embedder.onnx", recipe, description["pooling"])

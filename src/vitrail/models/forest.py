@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from vitrail.models.embedders import DescriptorEmbedder
-from vitrail.models.heads import TreesHead
+from vitrail.models.estimators import feature_names, to_onnx
+from vitrail.models.heads import TREES_ASTRAY, EstimatorHead
 from vitrail.records import FloatArray, IntArray, Recipe
 from vitrail.study import ForestSettings
 
@@ -19,13 +16,12 @@ def embedder(settings: ForestSettings, recipe: Recipe) -> DescriptorEmbedder:
 
 def describe(settings: ForestSettings) -> str:
     """Return one line for tables."""
-    names = {"pixels": "grey pixels", "hog": "HOG"}
-    return f"random forest, {settings.trees} trees on {' + '.join(names[feature] for feature in settings.features)}"
+    return f"random forest, {settings.trees} trees on {feature_names(settings.features)}"
 
 
 def fit(
     settings: ForestSettings, embedding: FloatArray, labels: IntArray, *, class_weights: bool, seed: int
-) -> tuple[TreesHead, int]:
+) -> tuple[EstimatorHead, int]:
     """Grow the forest.
 
     Args:
@@ -52,11 +48,5 @@ def fit(
         n_jobs=available_cores(),
     )
     forest.fit(embedding, labels)
-    return TreesHead(_to_onnx(forest, embedding), settings.trees), sum(tree.tree_.node_count for tree in forest.estimators_)
-
-
-def _to_onnx(forest: Any, embedding: FloatArray) -> bytes:
-    from skl2onnx import to_onnx
-
-    graph = to_onnx(forest, embedding[:1].astype(np.float32), options={"zipmap": False})
-    return bytes(graph.SerializeToString())
+    nodes = sum(tree.tree_.node_count for tree in forest.estimators_)
+    return EstimatorHead(to_onnx(forest, embedding.shape[1]), TREES_ASTRAY / settings.trees), nodes

@@ -1,7 +1,7 @@
 """The second half of every model: one vector per image in, one score per class out.
 
-Two kinds serve every family: dense layers in numpy (for networks), whose gradient explanations need, and a forest in ONNX
-Runtime.
+Two kinds serve every family: dense layers in numpy (for networks), whose gradient explanations need, and an estimator of
+scikit-learn (forest, boosted trees, support vector machine) in ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from vitrail.records import FloatArray
 from vitrail.storage import write_bytes
 
 Scores = npt.NDArray[np.float64]
+
+TREES_ASTRAY = 3
+"""A score of trees is not continuous: rounding elsewhere in the last digit may send a value to the other side of a threshold.
+So many trees may go another way, and how far they then move a score is the ``step`` of their head."""
 
 
 class Head(Protocol):
@@ -41,17 +45,26 @@ class DenseHead:
     Args:
         weights: One matrix per layer, float32, shape (outputs, inputs).
         biases: One vector per layer, float32, shape (outputs,).
-        activation: ``relu``, ``tanh``, ``sigmoid`` or ``gelu``: between the layers, not after the last.
+        activation: ``relu``, ``tanh``, ``sigmoid`` or ``gelu``: between the layers, not after the last; or one for each place
+            between two layers.
     """
 
     kind = "dense"
     step = 0.0
     """Smallest change of a score that a tiny change of the input can make: none for a continuous function."""
 
-    def __init__(self, weights: tuple[FloatArray, ...], biases: tuple[FloatArray, ...], activation: str) -> None:
+    def __init__(
+        self, weights: tuple[FloatArray, ...], biases: tuple[FloatArray, ...], activation: str | tuple[str, ...]
+    ) -> None:
         self.weights = weights
         self.biases = biases
         self.activation = activation
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """The activation after each layer but the last."""
+        places = len(self.weights) - 1
+        return (self.activation,) * places if isinstance(self.activation, str) else self.activation
 
     def logits(self, embedding: FloatArray) -> Scores:
         """Return the values before softmax, float64, shape (n, classes)."""
@@ -77,7 +90,7 @@ class DenseHead:
         for layer in reversed(range(len(self.weights))):
             gradient = gradient @ self.weights[layer].astype(np.float64)
             if layer:
-                gradient = gradient * _slope(before[layer - 1][0], self.activation)
+                gradient = gradient * _slope(before[layer - 1][0], self.activations[layer - 1])
         return gradient.astype(np.float32)
 
     def _forward(self, embedding: FloatArray) -> list[Scores]:
@@ -86,7 +99,7 @@ class DenseHead:
         outputs: list[Scores] = []
         for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if number:
-                value = _activate(outputs[-1], self.activation)
+                value = _activate(outputs[-1], self.activations[number - 1])
             outputs.append(value @ weight.T.astype(np.float64) + bias)
         return outputs
 
@@ -99,7 +112,8 @@ class DenseHead:
             tensors[f"layer{number}.weight"] = np.ascontiguousarray(weight)
             tensors[f"layer{number}.bias"] = np.ascontiguousarray(bias)
         write_bytes(folder / "head.safetensors", save(tensors))
-        return {"kind": self.kind, "layers": len(self.weights), "activation": self.activation}
+        activation = self.activation if isinstance(self.activation, str) else list(self.activation)
+        return {"kind": self.kind, "layers": len(self.weights), "activation": activation}
 
 
 def _activate(value: Scores, activation: str) -> Scores:
@@ -130,24 +144,20 @@ def _slope(value: Scores, activation: str) -> Scores:
     raise PackageError(f"unknown activation {activation!r}. Known: relu, tanh, sigmoid, gelu.")
 
 
-class TreesHead:
-    """A forest as an ONNX graph, run by ONNX Runtime on the CPU.
+class EstimatorHead:
+    """A classifier of scikit-learn as an ONNX graph, run by ONNX Runtime on the CPU.
 
     Args:
         graph: The serialised ONNX model: input (n, dimension) float32, second output (n, classes) scores.
-        trees: Number of trees.
+        step: How far a tiny change of the input can move a score: 0 for a continuous function; for trees, see
+            :data:`TREES_ASTRAY`.
     """
 
-    kind = "trees"
+    kind = "estimator"
 
-    def __init__(self, graph: bytes, trees: int) -> None:
+    def __init__(self, graph: bytes, step: float) -> None:
         self.graph = graph
-        self.trees = trees
-
-    @property
-    def step(self) -> float:
-        """Change of a score when a tiny change of the input sends three trees another way."""
-        return 3 / self.trees
+        self.step = step
 
     @cached_property
     def _session(self) -> Any:
@@ -172,10 +182,10 @@ class TreesHead:
     def save(self, folder: Path) -> dict[str, Any]:
         """See :class:`Head`."""
         write_bytes(folder / "head.onnx", self.graph)
-        return {"kind": self.kind, "trees": self.trees}
+        return {"kind": self.kind, "step": self.step}
 
 
-def load_head(folder: Path, description: dict[str, Any]) -> DenseHead | TreesHead:
+def load_head(folder: Path, description: dict[str, Any]) -> DenseHead | EstimatorHead:
     """Load the head of a package.
 
     Raises:
@@ -189,8 +199,11 @@ def load_head(folder: Path, description: dict[str, Any]) -> DenseHead | TreesHea
             layers = range(description["layers"])
             weights = tuple(tensors[f"layer{number}.weight"] for number in layers)
             biases = tuple(tensors[f"layer{number}.bias"] for number in layers)
-            return DenseHead(weights, biases, description["activation"])
-        case "trees":
-            return TreesHead((folder / "head.onnx").read_bytes(), description["trees"])
+            activation = description["activation"]
+            return DenseHead(weights, biases, activation if isinstance(activation, str) else tuple(activation))
+        case "estimator":
+            return EstimatorHead((folder / "head.onnx").read_bytes(), float(description["step"]))
+        case "trees":  # a forest, as packages up to vitrail 0.1.0 say it
+            return EstimatorHead((folder / "head.onnx").read_bytes(), TREES_ASTRAY / description["trees"])
         case unknown:
-            raise PackageError(f"{folder}: unknown kind of head {unknown!r}. Known: dense, trees. Update vitrail.")
+            raise PackageError(f"{folder}: unknown kind of head {unknown!r}. Known: dense, estimator, trees. Update vitrail.")

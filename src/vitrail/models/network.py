@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from vitrail.model_settings import HeadLayer
 from vitrail.models.embedders import Pooling
-from vitrail.models.heads import DenseHead
+from vitrail.models.heads import DenseHead, Scores
 from vitrail.records import FloatArray
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU}
@@ -109,13 +110,75 @@ class DenseLayers(nn.Module):
         return DenseHead(as_float[0], as_float[1], self.activation)
 
 
+class HeadLayers(nn.Module):
+    """A head written as a list of layers, in the form that training moves. Its numpy form is a
+    :class:`vitrail.models.heads.DenseHead`: dropout does nothing there, and batch normalisation becomes part of the next dense
+    layer.
+
+    Args:
+        inputs: Dimension of the vectors.
+        layers: From the vectors upwards; the output layer is added.
+        classes: Number of classes.
+    """
+
+    def __init__(self, inputs: int, layers: tuple[HeadLayer, ...], classes: int) -> None:
+        super().__init__()
+        self.activations: list[str] = []
+        parts: list[nn.Module] = []
+        width = inputs
+        for layer in layers:
+            if layer.layer == "dense":
+                units, activation = layer.units or width, layer.activation or "relu"
+                parts += [nn.Linear(width, units), ACTIVATIONS[activation]()]
+                self.activations.append(activation)
+                width = units
+            else:
+                parts.append(nn.Dropout(layer.share or 0.0) if layer.layer == "dropout" else nn.BatchNorm1d(width))
+        self.layers = nn.Sequential(*parts, nn.Linear(width, classes))
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Return logits, shape (n, classes), for vectors of shape (n, inputs)."""
+        logits: torch.Tensor = self.layers(embedding)
+        return logits
+
+    def to_head(self) -> DenseHead:
+        """Return the same function, as it is outside training, in numpy."""
+        weights: list[FloatArray] = []
+        biases: list[FloatArray] = []
+        scale: Scores = np.ones(1)
+        shift: Scores = np.zeros(1)
+        for part in self.layers:
+            if isinstance(part, nn.BatchNorm1d):
+                # y = (x - mean) / sqrt(variance + eps) * weight + bias (Ioffe & Szegedy 2015), after what came before it.
+                mean, variance, weight, bias = (
+                    value.detach().double().numpy()
+                    for value in (part.running_mean, part.running_var, part.weight, part.bias)
+                    if value is not None
+                )
+                slope = weight / np.sqrt(variance + part.eps)
+                scale, shift = scale * slope, (shift - mean) * slope + bias
+            elif isinstance(part, nn.Linear):
+                matrix = part.weight.detach().double().numpy()
+                biases.append((part.bias.detach().double().numpy() + (matrix * shift).sum(axis=1)).astype(np.float32))
+                weights.append((matrix * scale).astype(np.float32))
+                scale, shift = np.ones(1), np.zeros(1)
+        return DenseHead(tuple(weights), tuple(biases), tuple(self.activations))
+
+
 class Trunk(nn.Module):
-    """A network up to its vector: feature maps, then pooling. The first half of a network in the form that ONNX takes."""
+    """A network up to its vector: feature maps, then pooling. The first half of a network in the form that ONNX takes.
+
+    Attributes:
+        pooling: How the feature maps become the vector.
+        outputs: What :meth:`forward` gives, in order; the embedding comes last.
+    """
+
+    outputs: tuple[str, ...] = ("activations", "embedding")
 
     def __init__(self, maps: nn.Module, pooling: Pooling) -> None:
         super().__init__()
         self.maps = maps
-        self.pooling = pooling
+        self.pooling: Pooling = pooling
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return activations (n, maps, height, width) and embedding (n, dimension)."""
@@ -128,16 +191,21 @@ class Trunk(nn.Module):
 
 
 class Network(nn.Module):
-    """A trunk and a head, trained together."""
+    """A trunk and a head, trained together.
 
-    def __init__(self, trunk: Trunk, head: DenseLayers) -> None:
+    Args:
+        trunk: Pixels in, a tuple out whose last part is the embedding; it says what it gives in ``outputs`` and ``pooling``.
+        head: Embedding in, logits out.
+    """
+
+    def __init__(self, trunk: nn.Module, head: DenseLayers | HeadLayers) -> None:
         super().__init__()
         self.trunk = trunk
         self.head = head
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return logits, shape (n, classes)."""
-        logits: torch.Tensor = self.head(self.trunk(pixels)[1])
+        logits: torch.Tensor = self.head(self.trunk(pixels)[-1])
         return logits
 
 

@@ -2,7 +2,7 @@
 
     package.json        format, name, family, classes, recipe, embedder, head, versions, golden answers
     embedder.onnx       a network's trunk (not for hand-made features)
-    head.safetensors    dense layers, or head.onnx for a forest
+    head.safetensors    dense layers, or head.onnx for trees and support vectors
     golden/*            synthetic images (never a patient's) whose answers are known
     hashes.json         SHA-256 of every file above
 
@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from vitrail.engine import map_in_order
 from vitrail.errors import DataError, PackageError, UsageError
 from vitrail.models.embedders import BATCH, DescriptorEmbedder, OnnxEmbedder, Pooling, load_embedder
-from vitrail.models.heads import DenseHead, TreesHead, load_head
+from vitrail.models.heads import DenseHead, EstimatorHead, load_head
 from vitrail.preprocess import prepare_file
 from vitrail.progress import SILENT, Progress
 from vitrail.records import ByteArray, FloatArray, Placement, Recipe
@@ -111,7 +111,7 @@ class ModelPackage:
     """
 
     def __init__(
-        self, description: PackageDescription, embedder: DescriptorEmbedder | OnnxEmbedder, head: DenseHead | TreesHead
+        self, description: PackageDescription, embedder: DescriptorEmbedder | OnnxEmbedder, head: DenseHead | EstimatorHead
     ) -> None:
         self.description = description
         self.embedder = embedder
@@ -201,10 +201,10 @@ class ModelPackage:
         """Return the gradient of one class's logit with respect to the vector, shape (dimension,).
 
         Raises:
-            UsageError: The head has no gradient (forest).
+            UsageError: The head has no gradient (trees, support vectors).
         """
         if not isinstance(self.head, DenseHead):
-            raise UsageError(f"model {self.name!r}: a {self.head.kind} head has no gradient. Use occlusion.")
+            raise UsageError(f"model {self.name!r}: a head of kind {self.head.kind!r} has no gradient. Use occlusion.")
         return self.head.gradient(embedding, target)
 
 
@@ -216,7 +216,7 @@ def save_package(
     description: str,
     classes: tuple[str, ...],
     embedder: DescriptorEmbedder | OnnxEmbedder,
-    head: DenseHead | TreesHead,
+    head: DenseHead | EstimatorHead,
     data_fingerprint: str,
     study_fingerprint: str,
 ) -> None:

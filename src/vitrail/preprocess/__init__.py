@@ -3,6 +3,7 @@
 from vitrail.preprocess.geometry import restore_map
 from vitrail.preprocess.pixels import decode_cache, pixel_batches, prepare_file
 from vitrail.preprocess.recipe import make_recipe, normalise, prepare
+from vitrail.preprocess.remarks import remarks
 
 __all__ = [
     "decode_cache",
@@ -11,5 +12,6 @@ __all__ = [
     "pixel_batches",
     "prepare",
     "prepare_file",
+    "remarks",
     "restore_map",
 ]

@@ -1,4 +1,4 @@
-"""The recipe: crop, resize, colour (uint8, cached), then scaling (float, per batch)."""
+"""The recipe: crop, colour, resize, window, contrast (uint8, cached), then scaling (float, per batch)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from vitrail.datasets import Decoded
+from vitrail.preprocess.contrast import adjusted
 from vitrail.preprocess.geometry import inner_box, object_box
 from vitrail.records import ByteArray, FloatArray, Placement, Recipe
 from vitrail.study import PreprocessSettings
@@ -36,6 +37,7 @@ def make_recipe(
             deviation = (float(np.mean(deviation)),) * channels
     else:
         mean, deviation = (), ()
+    clahe = settings.contrast == "clahe"
     return Recipe(
         size=settings.size or size,
         colour=colour,
@@ -44,11 +46,19 @@ def make_recipe(
         scaling=scaling,
         mean=mean,
         deviation=deviation,
+        window=None if settings.window == "none" else settings.window,
+        contrast=settings.contrast or "none",
+        # What does not act is not told apart: equal pixels, equal recipes.
+        clip_limit=settings.clip_limit if clahe and settings.clip_limit is not None else Recipe.clip_limit,
+        tiles=settings.tiles if clahe and settings.tiles is not None else Recipe.tiles,
     )
 
 
 def prepare(image: Decoded, recipe: Recipe) -> tuple[ByteArray, Placement]:
-    """Crop, resize and recolour one image.
+    """Crop, recolour and resize one image, then cut and stretch its grey values (``window``), then raise its ``contrast``.
+
+    The last two look at the resized image without the padding, so they see what the model sees, and padding stays black. They
+    move no pixel: the placement is that of the resize.
 
     Args:
         image: The decoded image; its pixels may be smaller than the original (JPEG drafts).
@@ -68,7 +78,8 @@ def prepare(image: Decoded, recipe: Recipe) -> tuple[ByteArray, Placement]:
         (inner[3] - inner[1], inner[2] - inner[0]), Image.Resampling.BILINEAR, box=(box[1], box[0], box[3], box[2])
     )
     pixels = np.zeros((recipe.size, recipe.size, recipe.channels), dtype=np.uint8)
-    pixels[inner[0] : inner[2], inner[1] : inner[3]] = np.asarray(small).reshape(inner[2] - inner[0], inner[3] - inner[1], -1)
+    shown = adjusted(np.asarray(small), recipe)
+    pixels[inner[0] : inner[2], inner[1] : inner[3]] = shown.reshape(inner[2] - inner[0], inner[3] - inner[1], -1)
     return pixels, Placement(image.height, image.width, top, left, bottom, right, *inner)
 
 

@@ -13,7 +13,7 @@ at and every class is in every part.
 from vitrail.split.check import check_split
 from vitrail.split.drawing import Drawing
 from vitrail.split.folds import Folds, check_folds, load_folds, make_folds, save_folds
-from vitrail.split.make import make_split
+from vitrail.split.make import draw_rows, make_split
 from vitrail.split.table import load_split, save_split
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Folds",
     "check_folds",
     "check_split",
+    "draw_rows",
     "load_folds",
     "load_split",
     "make_folds",

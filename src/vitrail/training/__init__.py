@@ -1,6 +1,7 @@
 """TRAIN: one protocol for every family, on one split."""
 
 from vitrail.training.features import features
+from vitrail.training.schedules import check_schedule
 from vitrail.training.train import Job, Trained, train
 
-__all__ = ["Job", "Trained", "features", "train"]
+__all__ = ["Job", "Trained", "check_schedule", "features", "train"]

@@ -8,7 +8,8 @@ import torch
 from vitrail.preprocess import normalise
 from vitrail.preprocess.augment import augment
 from vitrail.records import ByteArray, FloatArray, IntArray, Recipe
-from vitrail.study import AugmentSettings
+from vitrail.settings import AugmentSettings
+from vitrail.training.imbalance import turned
 
 
 class FeatureExamples:
@@ -43,11 +44,13 @@ class PixelExamples:
 
     Args:
         pixels: uint8, shape (n, size, size, channels).
-        training_rows: Positions of the training images in ``pixels``.
+        training_rows: Positions of the training images in ``pixels``; an image may come several times.
         validation_rows: Positions of the validation images.
         labels: Class index of every image in ``pixels``, shape (n,).
         recipe: Scaling of the pixels.
         augmentation: For training images; ``None``: none.
+        turns: Quarter turns counterclockwise of each training row, made before augmentation, shape (len(training_rows),);
+            ``None``: none is turned.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class PixelExamples:
         *,
         recipe: Recipe,
         augmentation: AugmentSettings | None,
+        turns: IntArray | None = None,
     ) -> None:
         self.pixels = pixels
         self.training_rows = training_rows
@@ -67,10 +71,13 @@ class PixelExamples:
         self.validation_labels = labels[validation_rows]
         self.recipe = recipe
         self.augmentation = augmentation
+        self.turns = turns
 
     def training_batch(self, positions: IntArray, generator: np.random.Generator) -> torch.Tensor:
         """See :class:`vitrail.training.fit.Examples`."""
         pixels = self.pixels[self.training_rows[positions]]
+        if self.turns is not None:
+            pixels = turned(pixels, self.turns[positions])
         changed = augment(pixels, self.augmentation, generator=generator) if self.augmentation else pixels
         return torch.from_numpy(normalise(changed, self.recipe))
 

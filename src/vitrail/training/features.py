@@ -1,7 +1,7 @@
 """The feature cache: every image passes a frozen embedder once.
 
-Vectors are kept in shards by (image bytes, recipe, weights): a killed run goes on where it stopped, a changed folder computes
-only its new images, and copies of one image are computed once.
+Vectors are kept in shards by (image bytes, turn, recipe, weights): a killed run goes on where it stopped, a changed
+folder computes only its new images, and copies of one image are computed once.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from vitrail.preprocess import pixel_batches
 from vitrail.progress import SILENT, Progress
 from vitrail.records import FloatArray, IntArray, Manifest
 from vitrail.storage import write_bytes
+from vitrail.training.imbalance import turned
 
 SHARD = 512
 """Images per shard: some seconds of work that a killed run loses at most. A multiple of the embedder's batch, so that a resumed
 run forms the same batches."""
+BATCH = 32
+"""Images per call of the embedder."""
 
 
 def features(
@@ -28,6 +31,7 @@ def features(
     rows: IntArray,
     *,
     cache: Path,
+    turns: IntArray | None = None,
     progress: Progress = SILENT,
     title: str = "Computing features",
 ) -> FloatArray:
@@ -36,8 +40,9 @@ def features(
     Args:
         embedder: Frozen.
         manifest: The data set.
-        rows: Positions of readable files.
+        rows: Positions of readable files; an image may come several times.
         cache: Folder of the caches.
+        turns: Quarter turns counterclockwise of each prepared image, 0 to 3, shape (len(rows),); ``None``: none is turned.
         progress: Told of every batch computed.
         title: Of the progress bar.
 
@@ -45,40 +50,47 @@ def features(
         float32, shape (len(rows), dimension).
     """
     folder = cache / "features" / embedder.fingerprint
-    wanted = [manifest.files[row].sha256 for row in rows]
+    quarters = np.zeros(len(rows), dtype=np.int64) if turns is None else turns
+    wanted = [_key(manifest.files[row].sha256, int(quarter)) for row, quarter in zip(rows, quarters, strict=True)]
     known = _load_shards(folder, set(wanted))
-    missing: dict[str, int] = {}
-    for digest, row in zip(wanted, rows, strict=True):
-        if digest not in known:
-            missing.setdefault(digest, int(row))
+    missing: dict[str, tuple[int, int]] = {}
+    for key, row, quarter in zip(wanted, rows, quarters, strict=True):
+        if key not in known:
+            missing.setdefault(key, (int(row), int(quarter)))
     if missing:
-        digests, new_rows = list(missing), np.array(list(missing.values()), dtype=np.int64)
-        with progress.task(title, len(digests)) as advance:
-            for start in range(0, len(digests), SHARD):
-                parts = []
-                for batch in pixel_batches(manifest, new_rows[start : start + SHARD], embedder.recipe, batch_size=32):
-                    parts.append(embedder.embed(batch))
+        keys, new = list(missing), np.array(list(missing.values()), dtype=np.int64)
+        with progress.task(title, len(keys)) as advance:
+            for start in range(0, len(keys), SHARD):
+                parts: list[FloatArray] = []
+                shard, part = keys[start : start + SHARD], new[start : start + SHARD]
+                for number, batch in enumerate(pixel_batches(manifest, part[:, 0], embedder.recipe, batch_size=BATCH)):
+                    parts.append(embedder.embed(turned(batch, part[number * BATCH :][: len(batch), 1])))
                     advance(len(batch))
-                shard = digests[start : start + SHARD]
                 vectors = np.concatenate(parts)
                 _write_shard(folder, shard, vectors)
                 known.update(zip(shard, vectors, strict=True))
-    return np.stack([known[digest] for digest in wanted])
+    return np.stack([known[key] for key in wanted])
+
+
+def _key(digest: str, quarter: int) -> str:
+    """Return what a vector is filed under: the image's own digest, and how it was turned if it was."""
+    return f"{digest}-{90 * quarter}" if quarter else digest
 
 
 def _load_shards(folder: Path, wanted: set[str]) -> dict[str, FloatArray]:
-    """Return the vectors of some images; shards without any of them are left on disk."""
+    """Return the vectors of some keys; shards without any of them are left on disk."""
     known: dict[str, FloatArray] = {}
     for path in sorted(folder.glob("*.npz")):
         with np.load(path, allow_pickle=False) as shard:
-            digests = shard["sha256"].tolist()
-            if not wanted.isdisjoint(digests):
-                pairs = zip(digests, shard["vectors"], strict=True)
-                known.update((digest, vector) for digest, vector in pairs if digest in wanted)
+            keys = shard["sha256"].tolist()
+            if not wanted.isdisjoint(keys):
+                pairs = zip(keys, shard["vectors"], strict=True)
+                known.update((key, vector) for key, vector in pairs if key in wanted)
     return known
 
 
-def _write_shard(folder: Path, digests: list[str], vectors: FloatArray) -> None:
+def _write_shard(folder: Path, keys: list[str], vectors: FloatArray) -> None:
     buffer = io.BytesIO()
-    np.savez(buffer, sha256=np.array(digests), vectors=vectors)
-    write_bytes(folder / f"{digests[0][:16]}-{len(digests)}.npz", buffer.getvalue())
+    np.savez(buffer, sha256=np.array(keys), vectors=vectors)
+    digest, dash, turn = keys[0].partition("-")
+    write_bytes(folder / f"{digest[:16]}{dash}{turn}-{len(keys)}.npz", buffer.getvalue())

@@ -7,14 +7,13 @@ one take exactly the same steps.
 
 from __future__ import annotations
 
-import copy
-import io
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,13 +21,20 @@ import torch
 from vitrail.errors import VitrailError
 from vitrail.progress import SILENT, Progress
 from vitrail.records import Epoch, IntArray
-from vitrail.storage import write_bytes
-from vitrail.study import TrainingSettings
+from vitrail.settings import TrainingSettings
+from vitrail.training.imbalance import class_weights, epoch_order
+from vitrail.training.losses import training_loss, validation_loss
+from vitrail.training.schedules import rate_factor
+from vitrail.training.state import TrainingState
 
-PLATEAU = 3
-"""Epochs without a lower validation loss after which the learning rate is halved."""
+BATCH_SIZE = 32
+"""Images per step where nobody says."""
+LEARNING_RATE = 1e-3
+"""Learning rate where nobody says."""
 CHECKPOINT_SECONDS = 5.0
 """A killed training loses at most about this much work."""
+VALIDATION_BATCH = 256
+"""Most images per validation batch, and four times a training batch: without gradients an image needs less memory."""
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -53,21 +59,54 @@ class Examples(Protocol):
         ...
 
 
+@runtime_checkable
+class Staged(Protocol):
+    """A module that learns in stages: parts of it later than others, or more slowly."""
+
+    def set_epoch(self, number: int) -> None:
+        """Decide what learns in an epoch (from 1)."""
+        ...
+
+    def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Return all that ever learns, as groups of an optimiser; ``lr_scale`` of a group multiplies the learning rate."""
+        ...
+
+
 @dataclass(frozen=True)
 class Fit:
     """How a training went. The module it was about holds the best weights.
 
     Attributes:
-        epochs: All of them.
+        epochs: All of them. The learning rate of an epoch is the largest of its steps; its training loss has smoothed labels
+            where the settings smooth them, its validation loss never.
         best_epoch: The one whose weights were kept.
         stopped: Why it ended, in words.
         seconds: Wall-clock time over all resumed parts.
+        batch_size: Images per step at the end: smaller than asked for where batches did not fit into memory.
     """
 
     epochs: tuple[Epoch, ...]
     best_epoch: int
     stopped: str
     seconds: float
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What stays the same in all epochs.
+
+    Attributes:
+        settings: Of the training.
+        seed: Of all randomness.
+        weight: Of the classes in training; ``None``: all the same.
+        validation_weight: Of the classes in validation.
+    """
+
+    settings: TrainingSettings
+    seed: int
+    weight: torch.Tensor | None
+    validation_weight: torch.Tensor | None
 
 
 def fit(
@@ -81,13 +120,18 @@ def fit(
     progress: Progress = SILENT,
     title: str = "Training",
 ) -> Fit:
-    """Train a module with cross-entropy and leave it with the weights of its best epoch.
+    """Train a module and leave it with the weights of its best epoch, averaged where the settings average them.
+
+    Where every class shall count the same (``imbalance`` is not ``none``), it also does so in the validation loss: by the weights
+    of the training classes under ``weights``, else by those of the validation classes.
 
     Args:
-        module: Maps a batch of inputs to logits (n, classes).
-        examples: Its training and validation images.
+        module: Maps a batch of inputs to logits (n, classes). It may be :class:`Staged`.
+        examples: Its training and validation images. Under ``rotations`` the training images are filled up already
+            (:func:`vitrail.training.imbalance.balanced_set`).
         classes: Number of classes.
-        settings: Fully resolved: nothing is left open.
+        settings: Resolved: optimiser, epochs and patience are given. Of the rest, what is open is left out: cross-entropy without
+            smoothing, halving on plateaus without warm-up, no average, no clipping.
         seed: Same seed, same machine, same weights.
         checkpoint: File to resume from and to save to. It is left there: a run that is killed before the weights are packed
             finds it again; whoever packs them removes it.
@@ -95,41 +139,56 @@ def fit(
         title: Of the progress bar.
 
     Raises:
-        VitrailError: Training diverged: a loss is no finite number.
+        VitrailError: Training diverged (a loss is no finite number), not even one image fits into memory, or the checkpoint
+            belongs to another training.
     """
     if settings.optimiser is None or settings.epochs is None or settings.patience is None:
         raise ValueError(f"training settings must be resolved (Study.training_for); found {settings}")
-    # SGD without momentum is of historical interest only.
-    extra = {"momentum": 0.9} if settings.optimiser == "sgd" else {}
-    optimiser = OPTIMISERS[settings.optimiser](
-        module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, **extra
+    optimiser = _optimiser(module, settings)
+    plan = _Plan(settings, seed, *_weights(examples, settings, classes))
+    state = TrainingState(
+        module,
+        optimiser,
+        average=settings.average or 0.0,
+        batch_size=settings.batch_size or BATCH_SIZE,
+        identity=json.dumps([settings.model_dump(mode="json"), seed]),
     )
-    weight = class_weights(examples.training_labels, classes) if settings.imbalance == "weights" else None
-    state = _State(module, optimiser)
     if checkpoint.exists():
         state.load(checkpoint)
         progress.say(f"{title}: resumed after epoch {len(state.epochs)}")
     with progress.task(title, settings.epochs) as advance:
         advance(len(state.epochs))
         while (stopped := _why_stop(state, settings)) is None:
-            epoch = _one_epoch(module, optimiser, examples, weight, number=len(state.epochs) + 1, settings=settings, seed=seed)
+            epoch = _epoch_that_fits(state, examples, plan, progress=progress, title=title)
             _check_finite(epoch, title=title)
             state.add(epoch)
-            if state.epochs_since_best and state.epochs_since_best % PLATEAU == 0:
-                for group in optimiser.param_groups:
-                    group["lr"] *= 0.5
             if time.monotonic() - state.saved > CHECKPOINT_SECONDS:
                 state.save(checkpoint)
             advance(1, f"loss {epoch.validation_loss:.3f}, balanced accuracy {epoch.validation_balanced_accuracy:.3f}")
     module.load_state_dict(state.best_weights)
     module.eval()
-    return Fit(tuple(state.epochs), state.best_epoch, stopped, sum(epoch.seconds for epoch in state.epochs))
+    return Fit(tuple(state.epochs), state.best_epoch, stopped, sum(epoch.seconds for epoch in state.epochs), state.batch_size)
 
 
-def class_weights(labels: IntArray, classes: int) -> torch.Tensor:
-    """Return weights under which every class counts the same: n / (classes x images of the class)."""
-    counts = np.bincount(labels, minlength=classes)
-    return torch.from_numpy(len(labels) / (classes * np.maximum(counts, 1))).float()
+def _optimiser(module: torch.nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    rate, decay = settings.learning_rate or LEARNING_RATE, settings.weight_decay or 0.0
+    # SGD without momentum is of historical interest only.
+    extra = {"momentum": 0.9} if settings.optimiser == "sgd" else {}
+    parameters = module.parameter_groups(rate, decay) if isinstance(module, Staged) else module.parameters()
+    return OPTIMISERS[settings.optimiser or "adamw"](parameters, lr=rate, weight_decay=decay, **extra)
+
+
+def _weights(examples: Examples, settings: TrainingSettings, classes: int) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Return the weights of the classes in training and in validation."""
+    if settings.imbalance == "weights":
+        weight = torch.from_numpy(class_weights(examples.training_labels, classes))
+        return weight, weight
+    if settings.imbalance in ("sampling", "rotations"):
+        counts = np.bincount(examples.training_labels)
+        if settings.imbalance == "rotations" and np.ptp(counts[counts > 0]) > 0:
+            raise ValueError(f"imbalance: rotations needs examples of a balanced_set; found classes of {counts.tolist()} images")
+        return None, torch.from_numpy(class_weights(examples.validation_labels, classes))
+    return None, None
 
 
 def _check_finite(epoch: Epoch, *, title: str) -> None:
@@ -140,7 +199,7 @@ def _check_finite(epoch: Epoch, *, title: str) -> None:
         )
 
 
-def _why_stop(state: _State, settings: TrainingSettings) -> str | None:
+def _why_stop(state: TrainingState, settings: TrainingSettings) -> str | None:
     if settings.patience is not None and state.epochs_since_best >= settings.patience:
         return f"no lower validation loss for {settings.patience} epochs"
     if settings.epochs is not None and len(state.epochs) >= settings.epochs:
@@ -148,36 +207,73 @@ def _why_stop(state: _State, settings: TrainingSettings) -> str | None:
     return None
 
 
-def _one_epoch(
-    module: torch.nn.Module,
-    optimiser: torch.optim.Optimizer,
-    examples: Examples,
-    weight: torch.Tensor | None,
-    *,
-    number: int,
-    settings: TrainingSettings,
-    seed: int,
-) -> Epoch:
+def _epoch_that_fits(state: TrainingState, examples: Examples, plan: _Plan, *, progress: Progress, title: str) -> Epoch:
+    """Do the next epoch; where its batches do not fit into memory, halve them for good and begin the epoch again."""
+    before = state.moving_parts()
+    number = len(state.epochs) + 1
+    while True:
+        try:
+            return _one_epoch(state, examples, plan, number=number)
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+        # Outside the except clause: the error holds the frames of the epoch and so what filled the memory.
+        size = min(state.batch_size, len(examples.training_labels))
+        if size == 1:
+            raise VitrailError(
+                f"{title}: a batch must fit into memory, and not even one image does ({reason}). "
+                "Lower preprocess.size, choose a smaller model, or close other programmes."
+            )
+        state.batch_size = size // 2
+        state.restore(before)
+        progress.say(f"{title}: {size} images at a time do not fit into memory; epoch {number} begins again with {size // 2}")
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error).lower() for words in ("can't allocate memory", "out of memory"))
+
+
+def _one_epoch(state: TrainingState, examples: Examples, plan: _Plan, *, number: int) -> Epoch:
     started = time.monotonic()
-    generator = np.random.default_rng([seed, number])
-    rate = float(optimiser.param_groups[0]["lr"])
+    settings, module, weight = plan.settings, state.module, plan.weight
+    generator = np.random.default_rng([plan.seed, number])
+    loss_of = training_loss(settings)
     loss_sum = torch.zeros((), dtype=torch.float64)
-    weight_sum = 0.0
+    weight_sum = largest_rate = 0.0
+    if isinstance(module, Staged):
+        module.set_epoch(number)
     module.train()
     # Dropout draws from torch's own generator: seed it for this epoch, and leave the caller's as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator.integers(2**62)))
-        for positions in _batches(generator.permutation(len(examples.training_labels)), settings.batch_size or 32):
+        batches = list(_batches(epoch_order(examples.training_labels, settings.imbalance, generator), state.batch_size))
+        for step, positions in enumerate(batches):
+            rate = (settings.learning_rate or LEARNING_RATE) * rate_factor(settings, state.losses, step=step, steps=len(batches))
+            largest_rate = max(largest_rate, rate)
             labels = torch.from_numpy(examples.training_labels[positions])
-            loss = torch.nn.functional.cross_entropy(module(examples.training_batch(positions, generator)), labels, weight)
-            optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimiser.step()
+            loss = loss_of(module(examples.training_batch(positions, generator)), labels, weight)
+            _step(state, loss, rate=rate, clip=settings.clip or 0.0)
             share = float(weight[labels].sum()) if weight is not None else len(positions)
             loss_sum += loss.detach().double() * share
             weight_sum += share
-    validation_loss, balanced_accuracy = _validate(module, examples, weight)
-    return Epoch(number, float(loss_sum) / weight_sum, validation_loss, balanced_accuracy, rate, time.monotonic() - started)
+    loss_after, balanced_accuracy = _validate(state, examples, plan)
+    return Epoch(number, float(loss_sum) / weight_sum, loss_after, balanced_accuracy, largest_rate, time.monotonic() - started)
+
+
+def _step(state: TrainingState, loss: torch.Tensor, *, rate: float, clip: float) -> None:
+    """Move the weights once, and their average after them."""
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate * group.get("lr_scale", 1.0)
+    state.optimiser.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    if clip:
+        torch.nn.utils.clip_grad_norm_(state.module.parameters(), clip)
+    state.optimiser.step()
+    if state.average:
+        state.average.update(state.module)
 
 
 def _batches(order: IntArray, size: int) -> Iterator[IntArray]:
@@ -188,63 +284,17 @@ def _batches(order: IntArray, size: int) -> Iterator[IntArray]:
             yield batch
 
 
-def _validate(module: torch.nn.Module, examples: Examples, weight: torch.Tensor | None) -> tuple[float, float]:
+def _validate(state: TrainingState, examples: Examples, plan: _Plan) -> tuple[float, float]:
     """Return the mean loss over all validation images and the mean sensitivity over their classes."""
+    module, weight = state.judged, plan.validation_weight
     module.eval()
     positions = np.arange(len(examples.validation_labels))
+    size = min(VALIDATION_BATCH, 4 * state.batch_size)
     with torch.no_grad():
-        logits = torch.cat([module(examples.validation_batch(batch)) for batch in _all_batches(positions, 256)])
+        parts = [positions[start : start + size] for start in range(0, len(positions), size)]
+        logits = torch.cat([module(examples.validation_batch(part)) for part in parts])
     labels = torch.from_numpy(examples.validation_labels)
-    loss = float(torch.nn.functional.cross_entropy(logits.double(), labels, weight.double() if weight is not None else None))
+    loss = float(validation_loss(plan.settings)(logits.double(), labels, weight.double() if weight is not None else None))
     right = (logits.argmax(dim=1) == labels).numpy()
     sensitivities = [right[examples.validation_labels == label].mean() for label in np.unique(examples.validation_labels)]
     return loss, float(np.mean(sensitivities))
-
-
-def _all_batches(order: IntArray, size: int) -> Iterator[IntArray]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
-
-
-class _State:
-    """What an interrupted training needs to go on: weights now, weights at best, the optimiser, the epochs so far."""
-
-    def __init__(self, module: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
-        self.module = module
-        self.optimiser = optimiser
-        self.epochs: list[Epoch] = []
-        self.best_epoch = 0
-        self.best_weights: dict[str, Any] = copy.deepcopy(module.state_dict())
-        self.saved = time.monotonic()
-
-    @property
-    def epochs_since_best(self) -> int:
-        return len(self.epochs) - self.best_epoch
-
-    def add(self, epoch: Epoch) -> None:
-        self.epochs.append(epoch)
-        best = self.epochs[self.best_epoch - 1].validation_loss if self.best_epoch else float("inf")
-        if epoch.validation_loss < best:
-            self.best_epoch = epoch.number
-            self.best_weights = copy.deepcopy(self.module.state_dict())
-
-    def save(self, path: Path) -> None:
-        buffer = io.BytesIO()
-        content = {
-            "module": self.module.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "best_epoch": self.best_epoch,
-            "best_weights": self.best_weights,
-            "epochs": [list(vars(epoch).values()) for epoch in self.epochs],
-        }
-        torch.save(content, buffer)
-        write_bytes(path, buffer.getvalue())
-        self.saved = time.monotonic()
-
-    def load(self, path: Path) -> None:
-        content = torch.load(path, weights_only=True)  # tensors and plain data only: nothing in the file is executed
-        self.module.load_state_dict(content["module"])
-        self.optimiser.load_state_dict(content["optimiser"])
-        self.best_epoch = content["best_epoch"]
-        self.best_weights = content["best_weights"]
-        self.epochs = [Epoch(*values) for values in content["epochs"]]

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.models import FAMILIES, DenseHead, DescriptorEmbedder, OnnxEmbedder, TreesHead, describe, family_module
+from vitrail.models import FAMILIES, DenseHead, DescriptorEmbedder, EstimatorHead, OnnxEmbedder, describe, family_module
 from vitrail.preprocess import decode_cache, make_recipe
 from vitrail.progress import SILENT, Progress
 from vitrail.records import Epoch, FloatArray, IntArray, Manifest, Split, Training
 from vitrail.storage import write_bytes
 from vitrail.study import ModelSettings, Study
 from vitrail.training.features import features
+from vitrail.training.imbalance import BalancedSet, balanced_set
+from vitrail.training.schedules import check_schedule
 
 OPEN_SIZE = 128
 """Side of the input in pixels where neither the study nor the family says one."""
@@ -63,7 +65,7 @@ class Trained:
     """
 
     embedder: DescriptorEmbedder | OnnxEmbedder
-    head: DenseHead | TreesHead
+    head: DenseHead | EstimatorHead
     training: Training
 
 
@@ -77,6 +79,7 @@ def train(settings: ModelSettings, job: Job) -> Trained:
     Raises:
         VitrailError: It cannot be trained, and why.
     """
+    check_schedule(job.study.training_for(settings), source=f"model {settings.name}", key=f"models.{settings.name}.training")
     match FAMILIES[settings.model].training:
         case "grown":
             return _grow(settings, job)
@@ -91,10 +94,12 @@ def _grow(settings: Any, job: Job) -> Trained:
     family = family_module(settings.model)
     recipe = make_recipe(job.study.preprocess_for(settings), size=OPEN_SIZE)
     embedder = family.embedder(settings, recipe)
-    rows = job.training_rows
-    vectors = features(embedder, job.manifest, rows, cache=job.cache, progress=job.progress, title=f"{settings.name}: features")
+    chosen = _balanced(settings, job)
+    rows = job.training_rows[chosen.positions]
+    title = f"{settings.name}: features"
+    vectors = features(embedder, job.manifest, rows, turns=chosen.turns, cache=job.cache, progress=job.progress, title=title)
     started = time.monotonic()
-    with job.progress.task(f"{settings.name}: growing trees", 1) as advance:
+    with job.progress.task(f"{settings.name}: fitting", 1) as advance:
         weighted = job.study.training_for(settings).imbalance == "weights"
         head, nodes = family.fit(settings, vectors, job.manifest.labels[rows], class_weights=weighted, seed=job.study.seed)
         advance()
@@ -105,26 +110,37 @@ def _probe(settings: Any, job: Job) -> Trained:
     """Compute the frozen features once, then train a head on them: linear in one go, dense layers epoch by epoch."""
     family = family_module(settings.model)
     embedder = family.embedder(settings, job.study.preprocess_for(settings), cache=job.cache, progress=job.progress)
-    rows = np.concatenate([job.training_rows, job.validation_rows])
-    vectors = features(embedder, job.manifest, rows, cache=job.cache, progress=job.progress, title=f"{settings.name}: features")
-    training, validation = vectors[: len(job.training_rows)], vectors[len(job.training_rows) :]
+    chosen = _balanced(settings, job)
+    count = len(chosen.positions)
+    rows = np.concatenate([job.training_rows[chosen.positions], job.validation_rows])
+    turns = np.concatenate([chosen.turns, np.zeros_like(job.validation_rows)])
+    title = f"{settings.name}: features"
+    vectors = features(embedder, job.manifest, rows, turns=turns, cache=job.cache, progress=job.progress, title=title)
+    labels = job.manifest.labels[rows]
     if settings.dense:
-        return _dense_head(settings, job, embedder, training, validation)
+        examples = (vectors[:count], labels[:count], vectors[count:], labels[count:])
+        return _dense_head(settings, job, embedder, *examples)
     started = time.monotonic()
     weighted = job.study.training_for(settings).imbalance == "weights"
     with job.progress.task(f"{settings.name}: fitting the head", 1) as advance:
-        labels = job.manifest.labels[job.training_rows]
-        head, parameters = family.fit_linear(settings, training, labels, class_weights=weighted)
+        head, parameters = family.fit_linear(settings, vectors[:count], labels[:count], class_weights=weighted)
         advance()
     return Trained(embedder, head, _record(settings, job, parameters=parameters, seconds=time.monotonic() - started))
 
 
-def _dense_head(settings: Any, job: Job, embedder: OnnxEmbedder, training: FloatArray, validation: FloatArray) -> Trained:
+def _dense_head(
+    settings: Any,
+    job: Job,
+    embedder: OnnxEmbedder,
+    training: FloatArray,
+    training_labels: IntArray,
+    validation: FloatArray,
+    validation_labels: IntArray,
+) -> Trained:
     from vitrail.models.network import DenseLayers
     from vitrail.training.examples import FeatureExamples
     from vitrail.training.fit import fit
 
-    labels = job.manifest.labels
     classes = len(job.manifest.classes)
     head = DenseLayers.seeded(
         training.shape[1],
@@ -137,7 +153,7 @@ def _dense_head(settings: Any, job: Job, embedder: OnnxEmbedder, training: Float
     )
     outcome = fit(
         head,
-        FeatureExamples(training, labels[job.training_rows], validation, labels[job.validation_rows]),
+        FeatureExamples(training, training_labels, validation, validation_labels),
         classes=classes,
         settings=job.study.training_for(settings),
         seed=job.study.seed,
@@ -157,19 +173,23 @@ def _network(settings: Any, job: Job) -> Trained:
     from vitrail.training.fit import fit
 
     family = family_module(settings.model)
-    recipe = make_recipe(job.study.preprocess_for(settings), size=OPEN_SIZE)
+    preprocess = job.study.preprocess_for(settings)
+    recipe = family.recipe(settings, preprocess) if hasattr(family, "recipe") else make_recipe(preprocess, size=OPEN_SIZE)
     rows = np.concatenate([job.training_rows, job.validation_rows])
     pixels = decode_cache(job.manifest, rows, recipe, cache=job.cache, progress=job.progress)
     classes = len(job.manifest.classes)
     network = family.build(settings, recipe, classes=classes, seed=job.study.seed)
     network.to(memory_format=torch.channels_last)  # a quarter less time per step on a CPU
+    # Under `sampling` the fit loop draws anew for every epoch.
+    chosen = _balanced(settings, job, unless="sampling")
     examples = PixelExamples(
         pixels,
-        np.arange(len(job.training_rows)),
+        chosen.positions,
         np.arange(len(job.training_rows), len(rows)),
         job.manifest.labels[rows],
         recipe=recipe,
         augmentation=job.study.augment if settings.augment else None,
+        turns=chosen.turns if chosen.turns.any() else None,
     )
     outcome = fit(
         network,
@@ -181,11 +201,18 @@ def _network(settings: Any, job: Job) -> Trained:
         progress=job.progress,
         title=f"{settings.name}: training",
     )
-    graph = export_onnx(network.trunk, channels=recipe.channels, size=recipe.size, outputs=("activations", "embedding"))
+    graph = export_onnx(network.trunk, channels=recipe.channels, size=recipe.size, outputs=network.trunk.outputs)
     path = job.folder / "embedder.onnx"
     write_bytes(path, graph)
-    embedder = OnnxEmbedder(path, recipe, settings.pooling)
+    embedder = OnnxEmbedder(path, recipe, network.trunk.pooling)
     return Trained(embedder, network.head.to_head(), _record(settings, job, **_outcome(network, outcome)))
+
+
+def _balanced(settings: ModelSettings, job: Job, *, unless: str = "") -> BalancedSet:
+    """Return who of the training images trains, how often and how turned."""
+    imbalance = job.study.training_for(settings).imbalance
+    labels = job.manifest.labels[job.training_rows]
+    return balanced_set(labels, None if imbalance == unless else imbalance, seed=job.study.seed)
 
 
 def _outcome(module: Any, outcome: Any) -> dict[str, Any]:

@@ -1,0 +1,185 @@
+"""Backbone from timm that is trained further, as a whole or in part, together with its head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitrail.errors import Problem, StudyError
+from vitrail.models import backbones
+from vitrail.models.backbones import CHANNELS, Features
+from vitrail.models.network import HeadLayers, Network
+from vitrail.preprocess import make_recipe
+from vitrail.records import Recipe
+from vitrail.study import FinetuneSettings, PreprocessSettings
+
+
+def describe(settings: FinetuneSettings) -> str:
+    """Return one line for tables."""
+    how = {
+        "full": "all layers trained",
+        "partial": f"its first {settings.frozen_layers} layers frozen",
+        "frozen": "frozen, with a head trained from pixels",
+    }[settings.strategy]
+    start = "" if settings.pretrained else " from random weights"
+    return f"{backbones.short_name(settings.backbone)[:60]}{start}, {how}"
+
+
+def identity(settings: FinetuneSettings) -> Any:
+    """Return what the weights at the start are, without loading them."""
+    return backbones.identity(settings.backbone)
+
+
+def check(settings: FinetuneSettings, preprocess: PreprocessSettings) -> None:
+    """Find out early whether the backbone exists, takes the images and can be trained as wished, before hours of work.
+
+    Args:
+        settings: Names the backbone and what of it is trained.
+        preprocess: Resolved.
+
+    Raises:
+        StudyError: It cannot, and why.
+    """
+    key = f"models.{settings.name or settings.model}"
+    backbones.input_channels(settings.backbone, key=f"{key}.backbone", pretrained=settings.pretrained)
+    channels = CHANNELS[preprocess.colour or "rgb"]
+    if preprocess.size is not None:
+        backbones.check_size(settings.backbone, preprocess.size, channels=channels, key=f"{key}.preprocess.size")
+    _check_frozen_layers(settings, key=key)
+    epochs = settings.training.epochs
+    if epochs is not None and settings.head_epochs >= epochs:
+        message = f"must be less than this model's training.epochs ({epochs}): the rest of the network learns in what is left."
+        raise StudyError("study", (Problem(f"{key}.head_epochs", message, str(settings.head_epochs)),))
+    if settings.training.batch_size == 1 and any(layer.layer == "batch_normalisation" for layer in settings.head):
+        message = "must be at least 2 where the head has batch normalisation: one image has no deviation."
+        raise StudyError("study", (Problem(f"{key}.training.batch_size", message, "1"),))
+
+
+def _check_frozen_layers(settings: FinetuneSettings, *, key: str) -> None:
+    if settings.strategy != "partial":
+        if settings.frozen_layers:
+            message = "is for strategy partial. Write `strategy: partial`, or leave frozen_layers out."
+            found = f"{settings.frozen_layers} with strategy {settings.strategy}"
+            raise StudyError("study", (Problem(f"{key}.frozen_layers", message, found),))
+        return
+    model, _ = backbones.outline(settings.backbone, None, channels=3)
+    count = len(layers(model))
+    if not 1 <= settings.frozen_layers <= count:
+        message = f"must be 1 to {count} with strategy partial: {backbones.short_name(settings.backbone)} has {count} layers."
+        raise StudyError("study", (Problem(f"{key}.frozen_layers", message, str(settings.frozen_layers)),))
+
+
+def layers(model: nn.Module) -> list[nn.Module]:
+    """Return the layers of a backbone, as ``frozen_layers`` counts them.
+
+    A layer is a module that holds parameters of its own: a convolution, a normalisation, a dense layer. They come in the order of
+    ``model.modules()``, which in timm is that from the image upwards. What is held by a larger part itself comes before what is
+    within it: the positions of a vision transformer are its first layer, the scale of a ConvNeXt block comes before its
+    convolution. Activations and pooling do not count; neither does the classifier, which is not loaded.
+    """
+    return [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None]
+
+
+def recipe(settings: FinetuneSettings, preprocess: PreprocessSettings) -> Recipe:
+    """Return how images are prepared: what is left open is the backbone's own (size; mean and deviation per channel)."""
+    model, size = backbones.outline(settings.backbone, preprocess.size, channels=CHANNELS[preprocess.colour or "rgb"])
+    config = model.pretrained_cfg
+    return make_recipe(preprocess, size=size, mean=tuple(config["mean"]), deviation=tuple(config["std"]))
+
+
+def build(settings: FinetuneSettings, recipe: Recipe, *, classes: int, seed: int) -> FinetunedNetwork:
+    """Return the network as it is before training: new weights are drawn from ``seed``.
+
+    Raises:
+        BackboneUnavailable: The pretrained weights cannot be downloaded or read.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, size = backbones.load(
+            settings.backbone, recipe.size, pretrained=settings.pretrained, channels=recipe.channels, classifier=False
+        )
+        noise = torch.randn(2, recipe.channels, size, size, generator=torch.Generator().manual_seed(0))
+        pooling, dimension = backbones.pooling_and_dimension(model, noise)
+        head = HeadLayers(dimension, settings.head, classes)
+    return FinetunedNetwork(Features(model, pooling), head, settings)
+
+
+class FinetunedNetwork(Network):
+    """A backbone and a head, of which some layers may stay fixed.
+
+    What is fixed keeps its weights and, in batch normalisation, its statistics: it stays in evaluation mode while the rest
+    trains. Otherwise every batch would move the running mean and variance of layers whose weights are meant to stay, and the
+    features of the pretrained network would drift away from them unseen.
+
+    The fit loop asks it for :meth:`parameter_groups` once and tells it :meth:`set_epoch` before every epoch.
+
+    Args:
+        trunk: The backbone.
+        head: Its head, always trained.
+        settings: What of the backbone is trained, when, and how fast.
+    """
+
+    trunk: Features
+
+    def __init__(self, trunk: Features, head: HeadLayers, settings: FinetuneSettings) -> None:
+        super().__init__(trunk, head)
+        self.settings = settings
+        found = layers(trunk.model)
+        self._fixed = {"full": [], "partial": found[: settings.frozen_layers], "frozen": found}[settings.strategy]
+        self.set_epoch(1)
+
+    def set_epoch(self, number: int) -> None:
+        """Decide what learns in an epoch.
+
+        Args:
+            number: Of the epoch, from 1: up to ``head_epochs`` only the head learns.
+        """
+        self._head_only = number <= self.settings.head_epochs or self.settings.strategy == "frozen"
+        self._mark(learning=not self._head_only)
+        self.train(self.training)
+
+    def _mark(self, *, learning: bool) -> None:
+        """Say for every weight of the backbone whether it learns; what is fixed never does."""
+        for parameter in self.trunk.parameters():
+            parameter.requires_grad_(learning)
+        for layer in self._fixed:
+            for parameter in layer.parameters(recurse=False):
+                parameter.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> FinetunedNetwork:
+        """Switch between training and evaluation; fixed layers stay in evaluation."""
+        super().train(mode)
+        if self._head_only:
+            self.trunk.eval()
+        for layer in self._fixed:
+            layer.training = False  # of this layer alone: layers within it may learn
+        return self
+
+    def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Return what learns at some time, in groups for an optimiser, the head's first.
+
+        Biases, and scales and shifts of normalisations, are not pulled towards zero. Whoever changes the learning rate multiplies
+        it by each group's ``lr_scale``.
+
+        Args:
+            learning_rate: Of the head. The backbone's last block has ``backbone_rate`` times it, each block below
+                ``layer_decay`` times that of the one above (Clark et al. 2020, ELECTRA; Bao et al. 2022, BEiT).
+            weight_decay: Of matrices and kernels.
+        """
+        import timm.optim
+
+        optim: Any = timm.optim
+        head_only = self._head_only
+        self._mark(learning=self.settings.strategy != "frozen")
+        model = self.trunk.model
+        unpulled = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
+        of_head: list[dict[str, Any]] = optim.param_groups_weight_decay(self.head, weight_decay)
+        of_backbone: list[dict[str, Any]] = optim.param_groups_layer_decay(
+            model, weight_decay, no_weight_decay_list=unpulled, layer_decay=self.settings.layer_decay
+        )
+        self._mark(learning=not head_only)
+        groups = [{**group, "lr_scale": 1.0} for group in of_head]
+        groups += [{**group, "lr_scale": self.settings.backbone_rate * group["lr_scale"]} for group in of_backbone]
+        return [{**group, "lr": learning_rate * group["lr_scale"]} for group in groups if group["params"]]

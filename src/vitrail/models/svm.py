@@ -1,0 +1,74 @@
+"""Support vector machine on hand-made features (Cortes & Vapnik 1995): the widest margin between the classes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vitrail.errors import UsageError
+from vitrail.models.embedders import DescriptorEmbedder
+from vitrail.models.estimators import feature_names, standardised, to_onnx
+from vitrail.models.heads import EstimatorHead
+from vitrail.records import FloatArray, IntArray, Recipe
+from vitrail.study import SvmSettings
+
+FOLDS = 5
+"""Parts of the training images for the calibration of the scores; fewer where a class has fewer images."""
+
+
+def embedder(settings: SvmSettings, recipe: Recipe) -> DescriptorEmbedder:
+    """Return the descriptors that the machine is fitted on."""
+    return DescriptorEmbedder(recipe, settings.features)
+
+
+def describe(settings: SvmSettings) -> str:
+    """Return one line for tables."""
+    kernel = {"rbf": "RBF", "linear": "linear"}[settings.kernel]
+    return f"support vector machine, {kernel} kernel on {feature_names(settings.features, settings.components)}"
+
+
+def fit(
+    settings: SvmSettings, embedding: FloatArray, labels: IntArray, *, class_weights: bool, seed: int
+) -> tuple[EstimatorHead, int]:
+    """Fit the machine and calibrate its scores.
+
+    A machine gives distances, not probabilities. A sigmoid per class turns them into scores (Platt 1999), which are then scaled
+    to sum to 1. It is fitted on distances of training images, each from a machine that did not see the image: cross-validation on
+    the training images alone, whose folds are stratified by class but do not keep images of one patient together. Where patients
+    have several images, scores may therefore be surer than they should be; which class is ahead hardly depends on it.
+
+    Args:
+        settings: Kernel, C and so on.
+        embedding: float32, shape (n, dimension).
+        labels: Class indices 0..classes-1, at least two images of every class, shape (n,).
+        class_weights: Weight images so that every class counts the same, for the machine and for its calibration.
+        seed: Same seed, same machine.
+
+    Returns:
+        The head, and the number of values that were fitted: support vectors, their coefficients, offsets and sigmoids.
+
+    Raises:
+        UsageError: A class has a single training image.
+    """
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.svm import SVC
+    from sklearn.utils.class_weight import compute_sample_weight
+
+    fewest = int(np.bincount(labels).min())
+    if fewest < 2:
+        raise UsageError(
+            f"models.{settings.name or 'svm'}: a support vector machine needs at least 2 training images of every class to "
+            f"calibrate its scores. Found: {fewest}. Add images of the smallest class, or use the family forest."
+        )
+    machine = SVC(C=settings.C, kernel=settings.kernel, gamma=settings.gamma)
+    folds = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=seed)
+    calibrated = CalibratedClassifierCV(machine, method="sigmoid", cv=folds, ensemble=False)
+    weights = compute_sample_weight("balanced" if class_weights else None, labels)
+    pipeline = standardised(calibrated, embedding, components=settings.components, seed=seed)
+    pipeline.fit(embedding, labels, estimator__sample_weight=weights)
+
+    fitted = calibrated.calibrated_classifiers_[0]
+    values = sum(
+        part.size for part in (fitted.estimator.support_vectors_, fitted.estimator.dual_coef_, fitted.estimator.intercept_)
+    )
+    return EstimatorHead(to_onnx(pipeline, embedding.shape[1]), step=0.0), values + 2 * len(fitted.calibrators)

@@ -1,0 +1,20 @@
+"""SEARCH: settings compared by cross-validation on training and validation images; the test images stay closed."""
+
+from vitrail.search.candidates import candidate, check_space, grid_of
+from vitrail.search.cross_validation import fold_splits, score_fold
+from vitrail.search.describe import describe_search
+from vitrail.search.trials import FINISHED, Searched, Trial, best_of, run_trials
+
+__all__ = [
+    "FINISHED",
+    "Searched",
+    "Trial",
+    "best_of",
+    "candidate",
+    "check_space",
+    "describe_search",
+    "fold_splits",
+    "grid_of",
+    "run_trials",
+    "score_fold",
+]

@@ -1,0 +1,79 @@
+"""Cross-validation: every fold is predicted by a model that saw neither it nor its groups, not even to stop training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from vitrail.evaluation import OVERALL_METRICS
+from vitrail.models import FAMILIES, stops_early
+from vitrail.preprocess import pixel_batches
+from vitrail.records import AuditReport, Manifest, Split
+from vitrail.split import Folds, draw_rows
+from vitrail.study import ModelSettings, Study
+from vitrail.training import Job, features, train
+
+SCORE = "balanced_accuracy"
+"""The metric that candidates are compared by."""
+
+
+def fold_splits(split: Split, folds: Folds, manifest: Manifest, audit: AuditReport, *, validation: float) -> list[Split]:
+    """Return the parts that train, stop training and are predicted, for every fold.
+
+    The held-out fold stands as the ``test`` part of its split, so nothing that trains can look at it; the study's own test images
+    are excluded. What stops training early is drawn from the other folds.
+
+    Args:
+        split: The study's split.
+        folds: Folds of its training and validation images.
+        manifest: The data set.
+        audit: Its audit: groups.
+        validation: Share of the other folds that stops training.
+
+    Raises:
+        SplitError: A class has too few groups for that.
+    """
+    splits = []
+    for fold in range(1, folds.count + 1):
+        others = folds.others(fold)
+        rng = np.random.default_rng((folds.seed, folds.repeat, fold))
+        what = f"training and validation without fold {fold}"
+        drawn = draw_rows(others.tolist(), manifest, audit, shares=(1 - validation, validation), what=what, rng=rng)
+        parts = np.full(len(manifest), "excluded", dtype=object)
+        parts[folds.held_out(fold)] = "test"
+        parts[others] = np.where(drawn == 0, "train", "validation")
+        origin = f"fold {fold} of {folds.count}, repeat {folds.repeat}: {folds.origin}"
+        splits.append(replace(split, parts=tuple(parts.tolist()), origin=origin, seed=folds.seed))
+    return splits
+
+
+def score_fold(study: Study, settings: ModelSettings, job: Job) -> dict[str, float]:
+    """Train a model on a fold's training images and score it on the fold.
+
+    Models that are fitted in one go train on the validation images too, for nothing has to stop them.
+
+    Args:
+        study: With the candidate's settings in it.
+        settings: The candidate.
+        job: The fold's split, and where to keep what is under way.
+
+    Returns:
+        Every overall metric on the held-out fold, by name.
+
+    Raises:
+        VitrailError: The candidate cannot be trained.
+    """
+    if not stops_early(settings):
+        parts = tuple("train" if part == "validation" else part for part in job.split.parts)
+        job = replace(job, split=replace(job.split, parts=parts))
+    trained = train(settings, replace(job, study=study))
+    rows = job.split.rows("test")
+    if FAMILIES[settings.model].training == "network":  # used once: nothing to keep
+        batches = pixel_batches(job.manifest, rows, trained.embedder.recipe, batch_size=32)
+        vectors = np.concatenate([trained.embedder.embed(batch) for batch in batches])
+    else:
+        vectors = features(trained.embedder, job.manifest, rows, cache=job.cache, progress=job.progress)
+    probabilities, truth = trained.head.scores(vectors), job.manifest.labels[rows]
+    weights = np.ones((1, len(rows)))
+    return {name: float(metric.compute(truth, probabilities, weights)[0]) for name, metric in OVERALL_METRICS.items()}

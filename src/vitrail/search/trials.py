@@ -1,0 +1,308 @@
+"""Trials: which candidate comes next and what came out, kept so that a killed search goes on. The only door to Optuna."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from vitrail.errors import UsageError, VitrailError
+from vitrail.progress import SILENT, Progress
+from vitrail.search.candidates import Space, grid_of, trials_of, whole
+from vitrail.search.cross_validation import SCORE
+from vitrail.settings import RangeSettings, SearchSettings
+from vitrail.storage import fingerprint, read_record, write_record
+
+if TYPE_CHECKING:
+    import optuna
+
+FINISHED = ("complete", "stopped", "failed")
+
+FoldScores = Mapping[str, float]
+ScoreFold = Callable[[Mapping[str, Any], Path, int], FoldScores]
+"""What scores a candidate (parameters, folder for what is under way) on one fold, counted from 0."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate and how it did.
+
+    Attributes:
+        number: From 1, in the order in which trials ended.
+        parameters: Dotted key below the model -> value.
+        state: ``complete``; ``stopped`` after some folds, because others did better on these; or ``failed``.
+        folds: The metrics of every fold that was scored, in order.
+        seconds: Wall-clock time, over all starts.
+        failure: Why it failed; else empty.
+    """
+
+    number: int
+    parameters: dict[str, Any]
+    state: Literal["complete", "stopped", "failed"]
+    folds: tuple[dict[str, float], ...]
+    seconds: float
+    failure: str = ""
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """Balanced accuracy of every fold that was scored."""
+        return tuple(fold[SCORE] for fold in self.folds)
+
+    @property
+    def score(self) -> float:
+        """Mean balanced accuracy over the folds; not-a-number where none was scored."""
+        return float(np.mean(self.scores)) if self.folds else math.nan
+
+    @property
+    def standard_error(self) -> float:
+        """Of that mean, from the spread between the folds; not-a-number for fewer than two. Folds share training images, so it is
+        somewhat too small (Bengio and Grandvalet 2004)."""
+        return float(np.std(self.scores, ddof=1) / math.sqrt(len(self.scores))) if len(self.scores) > 1 else math.nan
+
+
+@dataclass(frozen=True)
+class Searched:
+    """All trials of one model.
+
+    Attributes:
+        model: Its name.
+        trials: In the order in which they ended.
+        best: Number of the best complete trial; 0 where there is none.
+    """
+
+    model: str
+    trials: tuple[Trial, ...]
+    best: int
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """One fold's scores, on disk as soon as they are known; ``None``: not estimable."""
+
+    metrics: dict[str, float | None]
+    seconds: float
+
+    @classmethod
+    def of(cls, metrics: FoldScores, seconds: float) -> _Fold:
+        return cls({name: value if math.isfinite(value) else None for name, value in metrics.items()}, seconds)
+
+    @property
+    def score(self) -> float:
+        return _number(self.metrics[SCORE])
+
+
+def run_trials(
+    model: str,
+    space: Space,
+    search: SearchSettings,
+    score_fold: ScoreFold,
+    *,
+    folds: int,
+    seed: int,
+    folder: Path,
+    progress: Progress = SILENT,
+) -> Searched:
+    """Try candidates of one model until there are as many as asked.
+
+    A search that was killed, at whatever moment, goes on when it is called again: trials that ended are kept as they are, the one
+    under way is taken up with the folds that it had scored.
+
+    Args:
+        model: Its name.
+        space: What may be tried.
+        search: How.
+        score_fold: Scores a candidate on one fold; a :class:`VitrailError` from it makes the trial a failed one.
+        folds: Number of folds, over all repeats.
+        seed: Same seed, same candidates, as long as scores are the same.
+        folder: Of this model's search.
+        progress: Told of every fold.
+    """
+    optuna_study = _open(folder, search, seed=seed)
+    wanted = trials_of(search, space)
+    _take_up(optuna_study, grid_of(space) if search.method == "grid" else [])
+    title = f"{model}: searching"
+    with progress.task(title, wanted * folds) as advance:
+        ended = _ended(optuna_study)
+        advance(len(ended) * folds)
+        while len(ended) < wanted:
+            trial = optuna_study.ask(_distributions(space))
+            parameters = _decoded(trial.params, space)
+            _run_trial(trial, parameters, score_fold, folds=folds, folder=folder, study=optuna_study, advance=advance)
+            ended = _ended(optuna_study)
+            advance(0, _standing(ended, wanted))
+    trials = tuple(_trial(number, frozen, space) for number, frozen in enumerate(ended, start=1))
+    return Searched(model, trials, best_of(trials))
+
+
+def best_of(trials: Sequence[Trial]) -> int:
+    """Return the number of the complete trial with the highest score, of equals the first; 0 where none is complete."""
+    complete = [trial for trial in trials if trial.state == "complete" and not math.isnan(trial.score)]
+    return max(complete, key=lambda trial: (trial.score, -trial.number)).number if complete else 0
+
+
+def _run_trial(
+    trial: optuna.Trial,
+    parameters: dict[str, Any],
+    score_fold: ScoreFold,
+    *,
+    folds: int,
+    folder: Path,
+    study: optuna.Study,
+    advance: Callable[..., None],
+) -> None:
+    """Score a candidate fold by fold, and tell Optuna how it ended."""
+    import optuna
+
+    own = folder / "trials" / fingerprint(parameters)
+    scored: list[_Fold] = []
+    for fold in range(folds):
+        path = own / f"fold{fold + 1}.json"
+        if path.exists():
+            scored.append(read_record(path, _Fold))
+        else:
+            started = time.monotonic()
+            try:
+                metrics = score_fold(parameters, own / f"fold{fold + 1}", fold)
+            except UsageError:
+                raise
+            except VitrailError as error:
+                _keep(trial, scored, failure=str(error))
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                advance(folds - fold)
+                return
+            scored.append(_Fold.of(metrics, time.monotonic() - started))
+            write_record(path, scored[-1])
+        advance(1)
+        mean = float(np.mean([one.score for one in scored]))
+        trial.report(mean, fold)
+        if fold + 1 < folds and trial.should_prune():
+            _keep(trial, scored)
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            advance(folds - fold - 1)
+            return
+    _keep(trial, scored)
+    study.tell(trial, mean)
+
+
+def _keep(trial: optuna.Trial, scored: list[_Fold], *, failure: str = "") -> None:
+    """Note beside the trial what came out, before it is told as ended: an ended trial is a whole one."""
+    trial.set_user_attr("folds", [one.metrics for one in scored])
+    trial.set_user_attr("seconds", sum(one.seconds for one in scored))
+    if failure:
+        trial.set_user_attr("failure", failure)
+
+
+# ---------------------------------------------------------------------------------------------------- what Optuna keeps
+
+
+def _open(folder: Path, search: SearchSettings, *, seed: int) -> optuna.Study:
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    logging.getLogger("optuna").setLevel(logging.ERROR)
+    folder.mkdir(parents=True, exist_ok=True)
+    samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
+        "grid": lambda: optuna.samplers.RandomSampler(seed=seed),  # never asked: every combination stands in the queue
+        "random": lambda: optuna.samplers.RandomSampler(seed=_after(seed, storage)),
+        "tpe": lambda: optuna.samplers.TPESampler(seed=_after(seed, storage)),
+    }
+    storage = JournalStorage(JournalFileBackend(str(folder / "trials.log")))
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=5) if search.stop_early else optuna.pruners.NopPruner()
+    return optuna.create_study(
+        storage=storage,
+        study_name="search",
+        direction="maximize",
+        load_if_exists=True,
+        sampler=samplers[search.method](),
+        pruner=pruner,
+    )
+
+
+def _after(seed: int, storage: optuna.storages.BaseStorage) -> int:
+    """Return a seed for what comes after the trials that are there: a sampler that starts anew would draw the same ones again."""
+    known = [trial for study in storage.get_all_studies() for trial in storage.get_all_trials(study._study_id)]
+    return seed if not known else int(np.random.default_rng((seed, len(known))).integers(2**31))
+
+
+def _take_up(study: optuna.Study, grid: Sequence[Mapping[str, Any]]) -> None:
+    """Queue what a killed search had under way, and what of a grid has not been tried."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        if not grid:
+            study.enqueue_trial(trial.params)
+    alive = [*_ended(study), *study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
+    known = {_text(trial.params or trial.system_attrs.get("fixed_params", {})) for trial in alive}
+    for parameters in grid:
+        encoded = {key: json.dumps(value) for key, value in parameters.items()}
+        if _text(encoded) not in known:
+            study.enqueue_trial(encoded)
+
+
+def _ended(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Return the trials that ended by themselves, in order; those that a killed search left are no trials."""
+    from optuna.trial import TrialState
+
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    trials = study.get_trials(deepcopy=False, states=states)
+    own = [trial for trial in trials if trial.state != TrialState.FAIL or "failure" in trial.user_attrs]
+    return sorted(own, key=lambda trial: (trial.datetime_complete is None, trial.datetime_complete, trial.number))
+
+
+def _text(parameters: Mapping[str, Any]) -> str:
+    return json.dumps(parameters, sort_keys=True)
+
+
+def _distributions(space: Space) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Return the space in Optuna's terms. Values of lists may be anything that YAML holds: they go as text."""
+    from optuna import distributions as kinds
+
+    result: dict[str, kinds.BaseDistribution] = {}
+    for key, choice in space.items():
+        if not isinstance(choice, RangeSettings):
+            result[key] = kinds.CategoricalDistribution([json.dumps(value) for value in choice])
+        elif choice.integer:
+            result[key] = kinds.IntDistribution(int(choice.low), int(choice.high), log=choice.log)
+        else:
+            result[key] = kinds.FloatDistribution(choice.low, choice.high, log=choice.log)
+    return result
+
+
+def _decoded(parameters: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    values = {}
+    for key, choice in space.items():
+        value = parameters[key]
+        values[key] = whole(choice, value) if isinstance(choice, RangeSettings) else json.loads(value)
+    return values
+
+
+def _trial(number: int, frozen: optuna.trial.FrozenTrial, space: Space) -> Trial:
+    states: dict[str, Literal["complete", "stopped", "failed"]]
+    states = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed"}
+    kept = frozen.user_attrs
+    return Trial(
+        number=number,
+        parameters=_decoded(frozen.params, space),
+        state=states[frozen.state.name],
+        folds=tuple({name: _number(value) for name, value in fold.items()} for fold in kept.get("folds", ())),
+        seconds=float(kept.get("seconds", 0.0)),
+        failure=str(kept.get("failure", "")),
+    )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _standing(ended: Sequence[optuna.trial.FrozenTrial], wanted: int) -> str:
+    best = max((trial.value for trial in ended if trial.value is not None), default=math.nan)
+    return f"{len(ended)} of {wanted} trials, best {best:.3f}"

@@ -1,0 +1,86 @@
+"""``vitrail search``: settings compared by cross-validation, from the door a user takes."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from cli_data import answer, ask, process, write_study
+
+from vitrail.study import Study
+
+SPACE = {"models.forest.trees": [2, 12], "models.forest.max_depth": [1, None], "models.cnn.filters": [[2], [4, 8]]}
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, images):
+    folder = tmp_path_factory.mktemp("search")
+    study = write_study(folder / "study.yaml", images, search={"space": SPACE, "folds": 3})
+    return study, answer("search", study, "--output", folder / "runs", "--quiet")
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_every_combination_of_every_model_is_scored_on_every_fold(searched):
+    _, result = searched
+    forest, cnn = result["models"]
+    assert (forest["model"], cnn["model"]) == ("forest", "cnn")
+    assert len(forest["trials"]) == 4 and len(cnn["trials"]) == 2
+    assert all(len(trial["folds"]) == 3 and trial["state"] == "complete" for trial in forest["trials"] + cnn["trials"])
+    best = max(forest["trials"], key=lambda trial: (trial["balanced_accuracy"], -trial["trial"]))
+    assert forest["best"] == best["trial"]
+    mean = sum(fold["balanced_accuracy"] for fold in best["folds"]) / 3
+    assert best["balanced_accuracy"] == pytest.approx(mean)
+    assert len(table(Path(result["search"]) / "trials.csv")) == 6
+
+
+def test_the_test_images_are_in_no_fold_and_groups_stay_whole(searched):
+    folder = Path(searched[1]["search"])
+    parts = {row["path"]: row["part"] for row in table(folder / "split.csv")}
+    folds = {row["path"]: (row["group"], int(row["repeat 1"])) for row in table(folder / "folds.csv")}
+    assert {fold > 0 for path, (_, fold) in folds.items() if parts[path] == "test"} == {False}
+    assert {fold > 0 for path, (_, fold) in folds.items() if parts[path] in ("train", "validation")} == {True}
+    of_group: dict[str, set[int]] = {}
+    for group, fold in folds.values():
+        of_group.setdefault(group, set()).add(fold)
+    assert all(len(numbers) == 1 for numbers in of_group.values())
+
+
+def test_the_best_study_is_a_study_with_the_best_settings(searched):
+    study, result = searched
+    best = Study.from_yaml(result["best_study"])
+    chosen = {one["model"]: one["trials"][one["best"] - 1]["settings"] for one in result["models"]}
+    models = {model.name: model for model in best.models}
+    assert (models["forest"].trees, models["forest"].max_depth) == (chosen["forest"]["trees"], chosen["forest"]["max_depth"])
+    assert list(models["cnn"].filters) == chosen["cnn"]["filters"]
+    assert best.search.space == {} and best.data.path == Study.from_yaml(study).data.path
+
+
+def test_the_same_search_is_not_done_twice(searched):
+    study, result = searched
+    again = answer("search", study, "--output", Path(result["search"]).parents[1], "--quiet")
+    assert again == result
+
+
+def test_people_see_a_table_and_what_to_do_next(searched):
+    study, result = searched
+    shown = ask("search", study, "--output", Path(result["search"]).parents[1], "--quiet")
+    assert shown.exit_code == 0
+    assert "forest: the best of 4 trials" in shown.stdout and "vitrail run" in shown.stdout
+
+
+def test_wrong_spaces_are_told_before_an_image_is_read(tmp_path, images):
+    study = write_study(tmp_path / "study.yaml", images, search={"space": {"models.forest.tree": [1], "models.cnn.kernel": [4]}})
+    ended = process("search", study, "--output", tmp_path / "runs")
+    assert ended.returncode == 2
+    assert "search.space.models.forest.tree" in ended.stderr and "search.space.models.cnn.kernel" in ended.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_study_without_a_space_says_how_to_write_one(tmp_path, images):
+    ended = process("search", write_study(tmp_path / "study.yaml", images))
+    assert ended.returncode == 2 and "search.space" in ended.stderr and "models.forest.trees" in ended.stderr
