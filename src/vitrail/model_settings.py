@@ -33,6 +33,23 @@ DESCRIPTORS = (
 COMPONENTS = "Principal components the standardised features are reduced to (at most as many as images); null: all features."
 
 
+USUAL_PREPROCESS = PreprocessSettings(
+    crop_margins=False, keep_aspect=False, window="none", contrast="none", clip_limit=0.01, tiles=8
+)
+"""What no family wishes otherwise."""
+USUAL_TRAINING = TrainingSettings(
+    loss="cross_entropy",
+    focusing=2.0,
+    label_smoothing=0.0,
+    schedule="plateau",
+    plateau=3,
+    warmup=0,
+    average=0.0,
+    clip=0.0,
+)
+"""What most networks wish."""
+
+
 class ModelSettings(Settings):
     """What every model of a study has."""
 
@@ -48,17 +65,7 @@ class ModelSettings(Settings):
 class ForestSettings(ModelSettings):
     """Random forest on hand-made features (Breiman 2001)."""
 
-    preprocess_defaults = PreprocessSettings(
-        size=64,
-        colour="grey",
-        crop_margins=False,
-        keep_aspect=False,
-        scaling="unit",
-        window="none",
-        contrast="none",
-        clip_limit=0.01,
-        tiles=8,
-    )
+    preprocess_defaults = USUAL_PREPROCESS.model_copy(update={"size": 64, "colour": "grey", "scaling": "unit"})
     training_defaults = TrainingSettings(imbalance="weights")
 
     model: Literal["forest"] = Field(default="forest", description=FAMILY)
@@ -74,17 +81,7 @@ class ForestSettings(ModelSettings):
 class BoostedSettings(ModelSettings):
     """Gradient-boosted trees on hand-made features (Friedman 2001)."""
 
-    preprocess_defaults = PreprocessSettings(
-        size=64,
-        colour="grey",
-        crop_margins=False,
-        keep_aspect=False,
-        scaling="unit",
-        window="none",
-        contrast="none",
-        clip_limit=0.01,
-        tiles=8,
-    )
+    preprocess_defaults = USUAL_PREPROCESS.model_copy(update={"size": 64, "colour": "grey", "scaling": "unit"})
     training_defaults = TrainingSettings(imbalance="weights")
 
     model: Literal["boosted"] = Field(default="boosted", description=FAMILY)
@@ -102,17 +99,7 @@ class BoostedSettings(ModelSettings):
 class SvmSettings(ModelSettings):
     """Support vector machine on hand-made features (Cortes & Vapnik 1995)."""
 
-    preprocess_defaults = PreprocessSettings(
-        size=64,
-        colour="grey",
-        crop_margins=False,
-        keep_aspect=False,
-        scaling="unit",
-        window="none",
-        contrast="none",
-        clip_limit=0.01,
-        tiles=8,
-    )
+    preprocess_defaults = USUAL_PREPROCESS.model_copy(update={"size": 64, "colour": "grey", "scaling": "unit"})
     training_defaults = TrainingSettings(imbalance="weights")
 
     model: Literal["svm"] = Field(default="svm", description=FAMILY)
@@ -133,33 +120,17 @@ class SvmSettings(ModelSettings):
 class CnnSettings(ModelSettings):
     """Convolutional network trained from scratch."""
 
-    preprocess_defaults = PreprocessSettings(
-        size=96,
-        colour="grey",
-        crop_margins=False,
-        keep_aspect=False,
-        scaling="standardise",
-        window="none",
-        contrast="none",
-        clip_limit=0.01,
-        tiles=8,
-    )
-    training_defaults = TrainingSettings(
-        epochs=24,
-        patience=6,  # batch normalisation makes the first validation losses of a small data set jump
-        batch_size=16,
-        optimiser="adamw",
-        learning_rate=1e-3,
-        weight_decay=1e-4,
-        imbalance="weights",
-        loss="cross_entropy",
-        focusing=2.0,
-        label_smoothing=0.0,
-        schedule="plateau",
-        plateau=3,
-        warmup=0,
-        average=0.0,
-        clip=0.0,
+    preprocess_defaults = USUAL_PREPROCESS.model_copy(update={"size": 96, "colour": "grey", "scaling": "standardise"})
+    training_defaults = USUAL_TRAINING.model_copy(
+        update={
+            "epochs": 24,
+            "patience": 6,  # batch normalisation makes the first validation losses of a small data set jump
+            "batch_size": 16,
+            "optimiser": "adamw",
+            "learning_rate": 1e-3,
+            "weight_decay": 1e-4,
+            "imbalance": "weights",
+        }
     )
 
     model: Literal["cnn"] = Field(default="cnn", description=FAMILY)
@@ -187,32 +158,17 @@ class CnnSettings(ModelSettings):
 class ProbeSettings(ModelSettings):
     """Frozen pretrained backbone with a trained head."""
 
-    preprocess_defaults = PreprocessSettings(
-        crop_margins=False,
-        keep_aspect=False,
-        colour="rgb",
-        scaling="channel",
-        window="none",
-        contrast="none",
-        clip_limit=0.01,
-        tiles=8,
-    )
-    training_defaults = TrainingSettings(
-        epochs=200,
-        patience=20,
-        batch_size=256,
-        optimiser="adamw",
-        learning_rate=1e-3,
-        weight_decay=1e-2,
-        imbalance="none",  # weighted classes would bend the scores away from the prevalence that a linear probe keeps
-        loss="cross_entropy",
-        focusing=2.0,
-        label_smoothing=0.0,
-        schedule="plateau",
-        plateau=3,
-        warmup=0,
-        average=0.0,
-        clip=0.0,
+    preprocess_defaults = USUAL_PREPROCESS.model_copy(update={"colour": "rgb", "scaling": "channel"})
+    training_defaults = USUAL_TRAINING.model_copy(
+        update={
+            "epochs": 200,
+            "patience": 20,
+            "batch_size": 256,
+            "optimiser": "adamw",
+            "learning_rate": 1e-3,
+            "weight_decay": 1e-2,
+            "imbalance": "none",  # weighted classes would bend the scores away from the prevalence that a linear probe keeps
+        }
     )
 
     model: Literal["probe"] = Field(default="probe", description=FAMILY)
@@ -270,32 +226,17 @@ class HeadLayer(Settings):
 class FinetuneSettings(ModelSettings):
     """Backbone from timm, trained further (or from random weights) together with its head."""
 
-    preprocess_defaults = PreprocessSettings(
-        crop_margins=False,
-        keep_aspect=False,
-        colour="rgb",
-        scaling="channel",
-        window="none",
-        contrast="none",
-        clip_limit=0.01,
-        tiles=8,
-    )
-    training_defaults = TrainingSettings(
-        epochs=12,
-        patience=5,
-        batch_size=16,
-        optimiser="adamw",
-        learning_rate=3e-4,
-        weight_decay=1e-2,
-        imbalance="weights",
-        loss="cross_entropy",
-        focusing=2.0,
-        label_smoothing=0.0,
-        schedule="plateau",
-        plateau=3,
-        warmup=0,
-        average=0.0,
-        clip=0.0,
+    preprocess_defaults = USUAL_PREPROCESS.model_copy(update={"colour": "rgb", "scaling": "channel"})
+    training_defaults = USUAL_TRAINING.model_copy(
+        update={
+            "epochs": 12,
+            "patience": 5,
+            "batch_size": 16,
+            "optimiser": "adamw",
+            "learning_rate": 3e-4,
+            "weight_decay": 1e-2,
+            "imbalance": "weights",
+        }
     )
 
     model: Literal["finetune"] = Field(default="finetune", description=FAMILY)
@@ -346,33 +287,19 @@ class FinetuneSettings(ModelSettings):
 class TransformerSettings(ModelSettings):
     """Compact vision transformer, trained from scratch."""
 
-    preprocess_defaults = PreprocessSettings(
-        size=96,
-        colour="grey",
-        crop_margins=False,
-        keep_aspect=False,
-        scaling="standardise",
-        window="none",
-        contrast="none",
-        clip_limit=0.01,
-        tiles=8,
-    )
-    training_defaults = TrainingSettings(
-        epochs=60,
-        patience=15,  # without convolutions' knowledge of images, the loss falls slowly
-        batch_size=16,
-        optimiser="adamw",
-        learning_rate=5e-4,
-        weight_decay=5e-2,
-        imbalance="weights",
-        loss="cross_entropy",
-        focusing=2.0,
-        label_smoothing=0.0,
-        schedule="cosine",
-        plateau=3,
-        warmup=0,
-        average=0.0,
-        clip=1.0,
+    preprocess_defaults = USUAL_PREPROCESS.model_copy(update={"size": 96, "colour": "grey", "scaling": "standardise"})
+    training_defaults = USUAL_TRAINING.model_copy(
+        update={
+            "epochs": 60,
+            "patience": 15,  # without convolutions' knowledge of images, the loss falls slowly
+            "batch_size": 16,
+            "optimiser": "adamw",
+            "learning_rate": 5e-4,
+            "weight_decay": 5e-2,
+            "imbalance": "weights",
+            "schedule": "cosine",
+            "clip": 1.0,
+        }
     )
 
     model: Literal["transformer"] = Field(default="transformer", description=FAMILY)

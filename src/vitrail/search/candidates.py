@@ -30,9 +30,8 @@ def check_space(study: Study) -> dict[str, Space]:
         example = "search: {space: {models.forest.trees: [100, 300]}}"
         raise StudyError("study", (Problem("search.space", f"must name what to try, for example {example}.", "nothing"),))
     for key, choice in search.space.items():
-        _, _, below = key.partition("models.")
-        name, _, setting = below.partition(".")
-        if name not in spaces or not setting or not key.startswith("models."):
+        room, name, setting = (*key.split(".", 2), "", "")[:3]
+        if room != "models" or name not in spaces or not setting:
             known = ", ".join(f"models.{name}" for name in spaces)
             message = f"must begin with a model of the study and name one of its settings. Models: {known}."
             problems.append(Problem(f"search.space.{key}", message, repr(key)))
