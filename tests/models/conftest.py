@@ -59,7 +59,12 @@ def halves(tmp_path_factory):
     descriptors = forest.embedder(ForestSettings(), recipe)
     vectors = descriptors.embed(pixels_of(recipe, count=24))
     trees, _ = forest.fit(
-        ForestSettings(trees=12), vectors, generator.permutation(np.arange(24) % 3), class_weights=False, seed=0
+        ForestSettings(trees=12),
+        vectors,
+        generator.permutation(np.arange(24) % 3),
+        groups=np.arange(len(vectors)),
+        class_weights=False,
+        seed=0,
     )
 
     recipe = Recipe(32, "rgb", True, False, "standardise")

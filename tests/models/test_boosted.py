@@ -29,7 +29,9 @@ def test_boosted_trees_score_as_scikit_learn_does(classes, components, weighted,
     vectors, labels = examples(classes)
     asked = SMALL.model_copy(update={"components": components, "learning_rate": 0.2, "l2": 0.5})
 
-    head, nodes = boosted.fit(asked, vectors[:100], labels[:100], class_weights=weighted, seed=3)
+    head, nodes = boosted.fit(
+        asked, vectors[:100], labels[:100], groups=np.arange(len(vectors[:100])), class_weights=weighted, seed=3
+    )
 
     scaler = StandardScaler().fit(vectors[:100])
     training, held_out = scaler.transform(vectors[:100]), scaler.transform(vectors[100:])
@@ -59,7 +61,14 @@ def test_boosted_trees_score_as_scikit_learn_does(classes, components, weighted,
 def test_more_components_than_images_or_features_are_as_many_as_there_are():
     vectors, labels = examples(3, count=30)
     wide, most = (
-        boosted.fit(SMALL.model_copy(update={"components": number}), vectors, labels, class_weights=False, seed=0)[0]
+        boosted.fit(
+            SMALL.model_copy(update={"components": number}),
+            vectors,
+            labels,
+            groups=np.arange(len(vectors)),
+            class_weights=False,
+            seed=0,
+        )[0]
         for number in (64, 9)
     )
     np.testing.assert_array_equal(wide.scores(vectors), most.scores(vectors))
@@ -67,9 +76,13 @@ def test_more_components_than_images_or_features_are_as_many_as_there_are():
 
 def test_all_rounds_are_used_and_the_seed_decides():
     vectors, labels = examples(3)
-    (first, nodes), (again, _) = (boosted.fit(SMALL, vectors, labels, class_weights=True, seed=1) for _ in range(2))
+    (first, nodes), (again, _) = (
+        boosted.fit(SMALL, vectors, labels, groups=np.arange(len(vectors)), class_weights=True, seed=1) for _ in range(2)
+    )
     np.testing.assert_array_equal(first.scores(vectors), again.scores(vectors))
-    half = boosted.fit(SMALL.model_copy(update={"rounds": 6}), vectors, labels, class_weights=True, seed=1)
+    half = boosted.fit(
+        SMALL.model_copy(update={"rounds": 6}), vectors, labels, groups=np.arange(len(vectors)), class_weights=True, seed=1
+    )
     assert half[1] < nodes
 
 
@@ -78,7 +91,14 @@ def test_weights_help_the_small_class():
     labels = (np.arange(200) < 20).astype(np.int64)
     vectors = (generator.normal(size=(200, 4)) + labels[:, None]).astype(np.float32)
     plain, weighted = (
-        boosted.fit(SMALL.model_copy(update={"rounds": 5}), vectors, labels, class_weights=weighted, seed=0)[0].scores(vectors)
+        boosted.fit(
+            SMALL.model_copy(update={"rounds": 5}),
+            vectors,
+            labels,
+            groups=np.arange(len(vectors)),
+            class_weights=weighted,
+            seed=0,
+        )[0].scores(vectors)
         for weighted in (False, True)
     )
     assert weighted[:, 1].mean() > plain[:, 1].mean() + 0.1
@@ -87,9 +107,14 @@ def test_weights_help_the_small_class():
 def test_the_step_is_what_three_usual_trees_can_move():
     vectors, labels = examples(2)
     slow, fast = (
-        boosted.fit(SMALL.model_copy(update={"learning_rate": rate, "rounds": 1}), vectors, labels, class_weights=False, seed=0)[
-            0
-        ]
+        boosted.fit(
+            SMALL.model_copy(update={"learning_rate": rate, "rounds": 1}),
+            vectors,
+            labels,
+            groups=np.arange(len(vectors)),
+            class_weights=False,
+            seed=0,
+        )[0]
         for rate in (0.01, 0.1)
     )
     assert 0 < slow.step < fast.step <= 1

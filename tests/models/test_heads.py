@@ -92,7 +92,7 @@ def test_a_forest_scores_as_scikit_learn_does(classes, levels, tmp_path):
     )
     asked = ForestSettings(trees=25, max_depth=6, min_samples_split=4, max_features="log2")
 
-    head, nodes = forest.fit(asked, vectors[:80], labels[:80], class_weights=True, seed=3)
+    head, nodes = forest.fit(asked, vectors[:80], labels[:80], groups=np.arange(len(vectors[:80])), class_weights=True, seed=3)
 
     oracle = RandomForestClassifier(
         25, max_depth=6, min_samples_split=4, max_features="log2", class_weight="balanced", random_state=3
@@ -107,7 +107,9 @@ def test_a_forest_scores_as_scikit_learn_does(classes, levels, tmp_path):
 
 def test_a_forest_from_before_estimators_is_still_read(tmp_path):
     vectors = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
-    head, _ = forest.fit(ForestSettings(trees=12), vectors, np.arange(40) % 2, class_weights=False, seed=0)
+    head, _ = forest.fit(
+        ForestSettings(trees=12), vectors, np.arange(40) % 2, groups=np.arange(len(vectors)), class_weights=False, seed=0
+    )
     head.save(tmp_path)
     again = load_head(tmp_path, {"kind": "trees", "trees": 12})
     np.testing.assert_array_equal(again.scores(vectors), head.scores(vectors))
@@ -120,7 +122,7 @@ def test_a_share_of_the_features_may_be_tried_per_split():
     vectors = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
     labels = (vectors[:, 0] > 0).astype(np.int64)
     asked = ForestSettings(trees=5, max_features=1)  # the whole share, not one feature
-    head, _ = forest.fit(asked, vectors, labels, class_weights=False, seed=0)
+    head, _ = forest.fit(asked, vectors, labels, groups=np.arange(len(vectors)), class_weights=False, seed=0)
     oracle = RandomForestClassifier(5, max_features=1.0, random_state=0).fit(vectors, labels)
     np.testing.assert_allclose(head.scores(vectors), oracle.predict_proba(vectors), atol=1e-6)
 
@@ -129,7 +131,9 @@ def test_a_forest_is_grown_from_its_seed():
     vectors = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     labels = np.arange(40) % 2
     first, again, other = (
-        forest.fit(ForestSettings(trees=5), vectors, labels, class_weights=True, seed=seed)[0].scores(vectors)
+        forest.fit(ForestSettings(trees=5), vectors, labels, groups=np.arange(len(vectors)), class_weights=True, seed=seed)[
+            0
+        ].scores(vectors)
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from vitrail.errors import UsageError
+from vitrail.errors import VitrailError
 from vitrail.models import svm
 from vitrail.models.heads import load_head
 from vitrail.study import SvmSettings
@@ -36,7 +36,9 @@ def examples(classes, *, count=160, width=9):
 def test_it_scores_as_scikit_learn_does(classes, asked, weighted, tmp_path):
     vectors, labels = examples(classes)
 
-    head, values = svm.fit(asked, vectors[:100], labels[:100], class_weights=weighted, seed=3)
+    head, values = svm.fit(
+        asked, vectors[:100], labels[:100], groups=np.arange(len(vectors[:100])), class_weights=weighted, seed=3
+    )
 
     scaler = StandardScaler().fit(vectors[:100])
     training, held_out = scaler.transform(vectors[:100]), scaler.transform(vectors[100:])
@@ -45,8 +47,9 @@ def test_it_scores_as_scikit_learn_does(classes, asked, weighted, tmp_path):
         training, held_out = reduction.transform(training), reduction.transform(held_out)
     counts = np.bincount(labels[:100])
     weights = (100 / (classes * counts))[labels[:100]] if weighted else np.ones(100)
-    folds = StratifiedKFold(min(5, counts.min()), shuffle=True, random_state=3)
-    oracle = CalibratedClassifierCV(SVC(C=asked.C, kernel=asked.kernel, gamma=asked.gamma), cv=folds, ensemble=False)
+    folds = StratifiedGroupKFold(min(5, counts.min()), shuffle=True, random_state=3)
+    parts = list(folds.split(training, labels[:100], np.arange(100)))
+    oracle = CalibratedClassifierCV(SVC(C=asked.C, kernel=asked.kernel, gamma=asked.gamma), cv=parts, ensemble=False)
     expected = oracle.fit(training, labels[:100], sample_weight=weights).predict_proba(held_out)
     np.testing.assert_allclose(head.scores(vectors[100:]), expected, atol=1e-4)
     assert np.ptp(expected) > 0.5 and values > 0
@@ -58,8 +61,20 @@ def test_it_scores_as_scikit_learn_does(classes, asked, weighted, tmp_path):
 def test_scores_are_calibrated_on_images_that_the_machine_did_not_see():
     generator = np.random.default_rng(0)
     vectors, labels = generator.normal(size=(120, 40)).astype(np.float32), np.arange(120) % 2  # nothing to learn
-    head, _ = svm.fit(SvmSettings(C=1000, components=None), vectors, labels, class_weights=False, seed=0)
+    head, _ = svm.fit(
+        SvmSettings(C=1000, components=None), vectors, labels, groups=np.arange(len(vectors)), class_weights=False, seed=0
+    )
     assert np.abs(head.scores(generator.normal(size=(200, 40)).astype(np.float32)) - 0.5).max() < 0.3
+
+
+def test_copies_of_an_image_do_not_calibrate_what_they_taught():
+    generator = np.random.default_rng(0)
+    once, labels = generator.normal(size=(60, 40)).astype(np.float32), np.arange(60) % 2  # nothing to learn
+    vectors, groups, new = np.tile(once, (3, 1)), np.tile(np.arange(60), 3), generator.normal(size=(200, 40)).astype(np.float32)
+    asked = SvmSettings(C=1000, components=None)
+    kept = svm.fit(asked, vectors, np.tile(labels, 3), groups=groups, class_weights=False, seed=0)[0].scores(new)
+    torn = svm.fit(asked, vectors, np.tile(labels, 3), groups=np.arange(180), class_weights=False, seed=0)[0].scores(new)
+    assert 2 * np.median(np.abs(kept - 0.5)) < np.median(np.abs(torn - 0.5))
 
 
 def test_weights_reach_the_scores():
@@ -67,7 +82,9 @@ def test_weights_reach_the_scores():
     labels = (np.arange(200) < 20).astype(np.int64)
     vectors = (generator.normal(size=(200, 4)) + labels[:, None]).astype(np.float32)
     plain, weighted = (
-        svm.fit(SvmSettings(C=1, components=None), vectors, labels, class_weights=weighted, seed=0)[0]
+        svm.fit(
+            SvmSettings(C=1, components=None), vectors, labels, groups=np.arange(len(vectors)), class_weights=weighted, seed=0
+        )[0]
         .scores(vectors)[:, 1]
         .mean()
         for weighted in (False, True)
@@ -78,9 +95,18 @@ def test_weights_reach_the_scores():
 
 def test_a_class_of_one_image_is_refused_by_name():
     vectors = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
-    with pytest.raises(UsageError, match=r"models\.margin.*at least 2.*Found: 1"):
-        svm.fit(SvmSettings(name="margin"), vectors, np.array([0] * 8 + [1]), class_weights=False, seed=0)
-    two = svm.fit(SvmSettings(), vectors, np.array([0] * 7 + [1] * 2), class_weights=False, seed=0)[0]
+    with pytest.raises(VitrailError, match=r"models\.margin.*at least 2.*Found: 1"):
+        svm.fit(
+            SvmSettings(name="margin"),
+            vectors,
+            np.array([0] * 8 + [1]),
+            groups=np.arange(len(vectors)),
+            class_weights=False,
+            seed=0,
+        )
+    two = svm.fit(
+        SvmSettings(), vectors, np.array([0] * 7 + [1] * 2), groups=np.arange(len(vectors)), class_weights=False, seed=0
+    )[0]
     assert two.scores(vectors).shape == (9, 2)
 
 

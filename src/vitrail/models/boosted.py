@@ -24,7 +24,13 @@ def describe(settings: BoostedSettings) -> str:
 
 
 def fit(
-    settings: BoostedSettings, embedding: FloatArray, labels: IntArray, *, class_weights: bool, seed: int
+    settings: BoostedSettings,
+    embedding: FloatArray,
+    labels: IntArray,
+    *,
+    groups: IntArray,  # noqa: ARG001 - nothing is held out here
+    class_weights: bool,
+    seed: int,
 ) -> tuple[EstimatorHead, int]:
     """Grow the trees.
 
@@ -35,6 +41,7 @@ def fit(
         settings: Rounds, leaves and so on.
         embedding: float32, shape (n, dimension).
         labels: Class indices 0..classes-1, every class present, shape (n,).
+        groups: Group number per image, shape (n,); not needed, as nothing is held out.
         class_weights: Weight images so that every class counts the same.
         seed: Same seed, same trees.
 

@@ -20,7 +20,13 @@ def describe(settings: ForestSettings) -> str:
 
 
 def fit(
-    settings: ForestSettings, embedding: FloatArray, labels: IntArray, *, class_weights: bool, seed: int
+    settings: ForestSettings,
+    embedding: FloatArray,
+    labels: IntArray,
+    *,
+    groups: IntArray,  # noqa: ARG001 - nothing is held out here
+    class_weights: bool,
+    seed: int,
 ) -> tuple[EstimatorHead, int]:
     """Grow the forest.
 
@@ -28,6 +34,7 @@ def fit(
         settings: Trees, depth and so on.
         embedding: float32, shape (n, dimension).
         labels: Class indices 0..classes-1, every class present, shape (n,).
+        groups: Group number per image, shape (n,); not needed, as nothing is held out.
         class_weights: Weight images so that every class counts the same.
         seed: Same seed, same forest.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vitrail.errors import UsageError
+from vitrail.errors import VitrailError
 from vitrail.models.embedders import DescriptorEmbedder
 from vitrail.models.estimators import feature_names, standardised, to_onnx
 from vitrail.models.heads import EstimatorHead
@@ -27,19 +27,19 @@ def describe(settings: SvmSettings) -> str:
 
 
 def fit(
-    settings: SvmSettings, embedding: FloatArray, labels: IntArray, *, class_weights: bool, seed: int
+    settings: SvmSettings, embedding: FloatArray, labels: IntArray, *, groups: IntArray, class_weights: bool, seed: int
 ) -> tuple[EstimatorHead, int]:
     """Fit the machine and calibrate its scores.
 
     A machine gives distances, not probabilities. A sigmoid per class turns them into scores (Platt 1999), which are then scaled
-    to sum to 1. It is fitted on distances of training images, each from a machine that did not see the image: cross-validation on
-    the training images alone, whose folds are stratified by class but do not keep images of one patient together. Where patients
-    have several images, scores may therefore be surer than they should be; which class is ahead hardly depends on it.
+    to sum to 1. It is fitted on distances of training images, each from a machine that saw neither the image nor its group:
+    cross-validation on the training images alone, stratified by class. Else scores would be surer than they should be.
 
     Args:
         settings: Kernel, C and so on.
         embedding: float32, shape (n, dimension).
-        labels: Class indices 0..classes-1, at least two images of every class, shape (n,).
+        labels: Class indices 0..classes-1, at least two groups of every class, shape (n,).
+        groups: Group number per image, shape (n,): copies of an image, turned ones too, and images of a patient share it.
         class_weights: Weight images so that every class counts the same, for the machine and for its calibration.
         seed: Same seed, same machine.
 
@@ -47,22 +47,23 @@ def fit(
         The head, and the number of values that were fitted: support vectors, their coefficients, offsets and sigmoids.
 
     Raises:
-        UsageError: A class has a single training image.
+        VitrailError: A class has a single group.
     """
     from sklearn.calibration import CalibratedClassifierCV
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import StratifiedGroupKFold
     from sklearn.svm import SVC
     from sklearn.utils.class_weight import compute_sample_weight
 
-    fewest = int(np.bincount(labels).min())
+    fewest = int(np.bincount(np.unique(np.stack([labels, groups]), axis=1)[0]).min())
     if fewest < 2:
-        raise UsageError(
-            f"models.{settings.name or 'svm'}: a support vector machine needs at least 2 training images of every class to "
-            f"calibrate its scores. Found: {fewest}. Add images of the smallest class, or use the family forest."
+        raise VitrailError(
+            f"models.{settings.name or 'svm'}: a support vector machine needs at least 2 independent training images of every "
+            f"class to calibrate its scores. Found: {fewest}. Add images of the smallest class, or use the family forest."
         )
     machine = SVC(C=settings.C, kernel=settings.kernel, gamma=settings.gamma)
-    folds = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=seed)
-    calibrated = CalibratedClassifierCV(machine, method="sigmoid", cv=folds, ensemble=False)
+    folds = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=seed)
+    parts = list(folds.split(embedding, labels, groups))
+    calibrated = CalibratedClassifierCV(machine, method="sigmoid", cv=parts, ensemble=False)
     weights = compute_sample_weight("balanced" if class_weights else None, labels)
     pipeline = standardised(calibrated, embedding, components=settings.components, seed=seed)
     pipeline.fit(embedding, labels, estimator__sample_weight=weights)

@@ -101,7 +101,8 @@ def _grow(settings: Any, job: Job) -> Trained:
     started = time.monotonic()
     with job.progress.task(f"{settings.name}: fitting", 1) as advance:
         weighted = job.study.training_for(settings).imbalance == "weights"
-        head, nodes = family.fit(settings, vectors, job.manifest.labels[rows], class_weights=weighted, seed=job.study.seed)
+        labels, groups = job.manifest.labels[rows], np.asarray(job.split.groups, dtype=np.int64)[rows]
+        head, nodes = family.fit(settings, vectors, labels, groups=groups, class_weights=weighted, seed=job.study.seed)
         advance()
     return Trained(embedder, head, _record(settings, job, parameters=nodes, seconds=time.monotonic() - started))
 
