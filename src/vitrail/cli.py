@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -180,78 +181,46 @@ def fetch(
         typer.echo(f"{folder} is there. Next: vitrail audit {folder}")
 
 
-@app.command(epilog="Example: vitrail run brain-mri --models forest,cnn   |   vitrail run study.yaml --strict --json")
-def run(
-    path: StudyArgument,
-    models: ModelsOption = None,
-    backbone: BackboneOption = None,
-    seed: SeedOption = None,
-    output: OutputOption = None,
-    changes: SetOption = None,
-    strict: StrictOption = False,
-    fresh: FreshOption = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
+def _on_a_study(name: str, example: str, work: Callable[[Study, bool, bool, bool], None]) -> None:
+    """Register a command that takes a study and every way to change it; its help is the documentation of ``work``."""
+
+    def command(
+        path: StudyArgument,
+        models: ModelsOption = None,
+        backbone: BackboneOption = None,
+        seed: SeedOption = None,
+        output: OutputOption = None,
+        changes: SetOption = None,
+        strict: StrictOption = False,
+        fresh: FreshOption = False,
+        as_json: JsonOption = False,
+        quiet: QuietOption = False,
+    ) -> None:
+        work(_study(path, models, backbone, seed, output, changes, strict=strict), fresh, as_json, quiet)
+
+    app.command(name, help=work.__doc__, epilog=f"Example: {example}")(command)
+
+
+def _run(study: Study, fresh: bool, as_json: bool, quiet: bool) -> None:
     """Audit, split, train, evaluate, explain, report: the whole path. A killed run goes on when started again."""
-    study = _study(path, models, backbone, seed, output, changes, strict=strict)
-    _run(study, "report", fresh=fresh, as_json=as_json, quiet=quiet)
+    _run_until("report", study, fresh, as_json, quiet)
 
 
-@app.command(epilog="Example: vitrail train study.yaml")
-def train(
-    path: StudyArgument,
-    models: ModelsOption = None,
-    backbone: BackboneOption = None,
-    seed: SeedOption = None,
-    output: OutputOption = None,
-    changes: SetOption = None,
-    strict: StrictOption = False,
-    fresh: FreshOption = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
+def _train(study: Study, fresh: bool, as_json: bool, quiet: bool) -> None:
     """Go as far as trained and packed models; the test images stay closed."""
-    study = _study(path, models, backbone, seed, output, changes, strict=strict)
-    _run(study, "train", fresh=fresh, as_json=as_json, quiet=quiet)
+    _run_until("train", study, fresh, as_json, quiet)
 
 
-@app.command(epilog="Example: vitrail evaluate study.yaml --json")
-def evaluate(
-    path: StudyArgument,
-    models: ModelsOption = None,
-    backbone: BackboneOption = None,
-    seed: SeedOption = None,
-    output: OutputOption = None,
-    changes: SetOption = None,
-    strict: StrictOption = False,
-    fresh: FreshOption = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
+def _evaluate(study: Study, fresh: bool, as_json: bool, quiet: bool) -> None:
     """Go as far as evaluated models (trains first what is not trained yet)."""
-    study = _study(path, models, backbone, seed, output, changes, strict=strict)
-    _run(study, "evaluate", fresh=fresh, as_json=as_json, quiet=quiet)
+    _run_until("evaluate", study, fresh, as_json, quiet)
 
 
-@app.command(epilog="Example: vitrail search study.yaml, then vitrail run with the best.yaml that it names")
-def search(
-    path: StudyArgument,
-    models: ModelsOption = None,
-    backbone: BackboneOption = None,
-    seed: SeedOption = None,
-    output: OutputOption = None,
-    changes: SetOption = None,
-    strict: StrictOption = False,
-    fresh: FreshOption = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
+def _search(study: Study, fresh: bool, as_json: bool, quiet: bool) -> None:
     """Compare settings by cross-validation (the study's search.space); the test images stay closed. A killed search goes on."""
     from vitrail.output import print_search, search_summary
     from vitrail.pipeline import search as search_study
 
-    study = _study(path, models, backbone, seed, output, changes, strict=strict)
     result = search_study(study, fresh=fresh, progress=_progress(quiet))
     if as_json:
         _print_json(search_summary(result))
@@ -259,6 +228,12 @@ def search(
         print_search(result)
     if not any(one.best for one in result.models):
         raise typer.Exit(1)
+
+
+_on_a_study("run", "vitrail run brain-mri --models forest,cnn   |   vitrail run study.yaml --strict --json", _run)
+_on_a_study("train", "vitrail train study.yaml", _train)
+_on_a_study("evaluate", "vitrail evaluate study.yaml --json", _evaluate)
+_on_a_study("search", "vitrail search study.yaml, then vitrail run with the best.yaml that it names", _search)
 
 
 @app.command(epilog="Example: vitrail audit brain-mri --strict   |   vitrail audit --explain LEAK301")
@@ -426,7 +401,7 @@ def _chosen(study: Study, names: list[str]) -> list[Any]:
     return chosen
 
 
-def _run(study: Study, until: Step, *, fresh: bool, as_json: bool, quiet: bool) -> None:
+def _run_until(until: Step, study: Study, fresh: bool, as_json: bool, quiet: bool) -> None:
     from vitrail.pipeline import run as run_study
 
     _show_run(run_study(study, until=until, fresh=fresh, progress=_progress(quiet)), as_json=as_json)

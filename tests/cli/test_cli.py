@@ -18,7 +18,7 @@ from PIL import Image
 from vitrail.cli import app
 from vitrail.study import Study
 
-COMMANDS = [command.callback.__name__ for command in app.registered_commands]
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 
 
 # ---------------------------------------------------------------------------------------------------- run
