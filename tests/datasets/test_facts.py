@@ -163,7 +163,7 @@ def test_the_grid_is_found_whatever_the_size_and_not_looked_for_in_reduced_image
 def test_the_quality_of_a_jpeg_is_read_back_from_its_tables(mode):
     image = Image.fromarray(texture()).convert(mode)
     for quality in range(1, 101):
-        header = RasterReader().header(encoded(image, "JPEG", quality=quality))
+        header = RasterReader().open(encoded(image, "JPEG", quality=quality)).header()
         assert header.quality == quality
     assert facts_of(texture(), quality=header.quality)["quality"] == 100
 
@@ -171,13 +171,13 @@ def test_the_quality_of_a_jpeg_is_read_back_from_its_tables(mode):
 def test_tables_of_another_kind_are_given_the_nearest_quality():
     image = Image.fromarray(texture()[..., 0])
     for value, expected in ((1, 100), (255, 1)):
-        assert RasterReader().header(encoded(image, "JPEG", qtables=[[value] * 64])).quality == expected
-    flat = RasterReader().header(encoded(image, "JPEG", qtables=[[58] * 64])).quality  # 3,712 in all; 3,688 at quality 50
+        assert RasterReader().open(encoded(image, "JPEG", qtables=[[value] * 64])).header().quality == expected
+    flat = RasterReader().open(encoded(image, "JPEG", qtables=[[58] * 64])).header().quality  # 3,712 in all; 3,688 at quality 50
     assert abs(flat - 50) <= 1
 
 
 def test_other_formats_have_no_quality():
-    assert math.isnan(RasterReader().header(encoded(Image.fromarray(texture()), "PNG")).quality)
+    assert math.isnan(RasterReader().open(encoded(Image.fromarray(texture()), "PNG")).header().quality)
     assert math.isnan(facts_of(texture())["quality"])
     assert all(math.isnan(UNKNOWN[name]) for name in FACTS.names)
 

@@ -75,7 +75,7 @@ def test_the_first_bytes_name_the_reader(kind):
     assert name == kind
     assert name in reader.formats
     assert reader in READERS
-    assert reader.decode(content).format == kind
+    assert reader.open(content).decode().format == kind
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"P", b"RIFF", b"%PDF-1.7", bytes(512), b"PK\x03\x04" + bytes(100)])
@@ -100,7 +100,7 @@ def test_a_slice_of_a_volume_by_its_number(volume):
     assert len({decoded.pixels.tobytes() for decoded in slices}) == 5
     for number, decoded in enumerate(slices):
         assert (decoded.height, decoded.width, decoded.format) == (10, 12, "NIfTI")
-        np.testing.assert_array_equal(decoded.pixels, NiftiReader().decode(content, frame=number).pixels)
+        np.testing.assert_array_equal(decoded.pixels, NiftiReader().open(content).decode(frame=number).pixels)
     np.testing.assert_array_equal(read_image(volume).pixels, slices[2].pixels)  # the middle one
     np.testing.assert_array_equal(read_image(content).pixels, slices[2].pixels)
     with pytest.raises(DataError, match=r"scan\.nii\.gz#5: has no (slice|frame) 5"):
@@ -151,7 +151,7 @@ def test_as_many_frames_as_wanted_are_taken():
 
 
 def header_of(content: bytes) -> Header:
-    return reader_of(content[:START_LENGTH])[0].header(content)
+    return reader_of(content[:START_LENGTH])[0].open(content).header()
 
 
 @pytest.mark.parametrize(

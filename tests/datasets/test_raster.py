@@ -151,9 +151,9 @@ def test_only_the_first_frame_is_read(kind):
     content = encoded(first, kind, save_all=True, append_images=[second])
     pixels = read_image(content).pixels
     assert (pixels.shape[:2], np.unique(pixels).tolist()) == ((3, 5), [10])
-    assert RasterReader().header(content).frames == 1
+    assert RasterReader().open(content).header().frames == 1
     with pytest.raises(DataError, match="has no frame 1: of such files only the first frame is read"):
-        RasterReader().decode(content, frame=1)
+        RasterReader().open(content).decode(frame=1)
 
 
 def test_large_images_are_worked_on_in_strips_with_the_same_result(monkeypatch):

@@ -89,7 +89,7 @@ def test_zero_bytes_are_refused():
 
 @pytest.mark.parametrize("content", [b"patient;label\n1;no\n", b"RIFF\x10\x00\x00\x00AVI LIST", b"\x00" * 200, b"P9 4 4"])
 def test_other_bytes_are_no_image(content):
-    for read, formats in ((read_image, FORMATS), (RasterReader().decode, RasterReader.formats)):
+    for read, formats in ((read_image, FORMATS), (RasterReader().open, RasterReader.formats)):
         with pytest.raises(DataError, match=f"not an image: the bytes are none of {', '.join(formats)}"):
             read(content)
 

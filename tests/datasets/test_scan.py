@@ -18,7 +18,7 @@ from PIL import Image
 
 from vitrail import storage
 from vitrail.datasets import DERIVED, FACTS, FORMATS, THUMBNAIL_SIZE, read_image, scan, scan_folder
-from vitrail.datasets.raster import RasterReader
+from vitrail.datasets.raster import OpenedRaster
 from vitrail.engine import map_in_order
 from vitrail.errors import DataError, OutputError
 from vitrail.records import Manifest
@@ -50,13 +50,13 @@ def cache(tmp_path) -> Path:
 def decoded(monkeypatch) -> list[bytes]:
     """Collects the bytes of every image that is decoded."""
     seen: list[bytes] = []
-    real = RasterReader.decode
+    real = OpenedRaster.decode
 
-    def counting(self, content: bytes, **options):
-        seen.append(content)
-        return real(self, content, **options)
+    def counting(self, **options):
+        seen.append(self._content)
+        return real(self, **options)
 
-    monkeypatch.setattr(RasterReader, "decode", counting)
+    monkeypatch.setattr(OpenedRaster, "decode", counting)
     return seen
 
 
@@ -144,30 +144,30 @@ def test_broken_files_are_in_the_manifest_with_their_problem(root, cache):
 
 def test_a_decoder_that_fails_in_its_own_way_does_not_stop_the_scan(root, cache, monkeypatch):
     for number, method in enumerate(("decode", "header")):
-        real = getattr(RasterReader, method)
+        real = getattr(OpenedRaster, method)
 
-        def failing(self, content: bytes, *, real=real, **options):
-            if content.startswith(b"BM"):
+        def failing(self, *, real=real, **options):
+            if self._content.startswith(b"BM"):
                 raise RuntimeError("decoder out of order")
-            return real(self, content, **options)
+            return real(self, **options)
 
         with monkeypatch.context() as patch:
-            patch.setattr(RasterReader, method, failing)
+            patch.setattr(OpenedRaster, method, failing)
             files = by_path(scan_folder(root, cache=cache / str(number)))
         assert (files["b/3.bmp"].status, files["b/3.bmp"].problem) == ("unreadable", "decoder out of order")
         assert sum(file.readable for file in files.values()) == 5
 
 
 def test_a_lack_of_memory_says_nothing_of_the_file_which_is_tried_again(root, cache, decoded, monkeypatch):
-    real = RasterReader.decode
+    real = OpenedRaster.decode
 
-    def poor(self, content: bytes, **options):
-        if content.startswith(b"BM"):
+    def poor(self, **options):
+        if self._content.startswith(b"BM"):
             raise MemoryError
-        return real(self, content, **options)
+        return real(self, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RasterReader, "decode", poor)
+        patch.setattr(OpenedRaster, "decode", poor)
         file = by_path(scan_folder(root, cache=cache))["b/3.bmp"]
     assert (file.status, file.problem, file.sha256) == ("unreadable", "too large for the memory that was free", "")
     decoded.clear()

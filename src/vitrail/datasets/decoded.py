@@ -61,6 +61,30 @@ class Header:
     quality: float = float("nan")
 
 
+class OpenedFile(Protocol):
+    """A file of which the beginning was read. Both may be asked more than once."""
+
+    def header(self) -> Header:
+        """Read what the file says of itself, without decoding pixels.
+
+        Raises:
+            DataError: The header is damaged; the message is the reason alone, without the file's name.
+        """
+        ...
+
+    def decode(self, *, frame: int | None = None, at_least: int | None = None) -> Decoded:
+        """Decode one image.
+
+        Args:
+            frame: Number of the frame or slice, from 0; ``None``: the middle one.
+            at_least: Allows a smaller result as long as both sides keep so many pixels, where that is faster.
+
+        Raises:
+            DataError: Truncated, damaged, too large, of a kind that is not read; the message is the reason alone.
+        """
+        ...
+
+
 class Reader(Protocol):
     """One family of image formats.
 
@@ -76,24 +100,11 @@ class Reader(Protocol):
         """Return the format that the first ``START_LENGTH`` bytes of a file announce; empty when it is none of ours."""
         ...
 
-    def header(self, content: bytes) -> Header:
-        """Read what the file says of itself, without decoding pixels.
+    def open(self, content: bytes) -> OpenedFile:
+        """Read as much of a file, given as all of its bytes, as both its header and its pixels need.
 
         Raises:
-            DataError: The header is damaged; the message is the reason alone, without the file's name.
-        """
-        ...
-
-    def decode(self, content: bytes, *, frame: int | None = None, at_least: int | None = None) -> Decoded:
-        """Decode one image.
-
-        Args:
-            content: The file's bytes, all of them.
-            frame: Number of the frame or slice, from 0; ``None``: the middle one.
-            at_least: Allows a smaller result as long as both sides keep so many pixels, where that is faster.
-
-        Raises:
-            DataError: Truncated, damaged, too large, of a kind that is not read; the message is the reason alone.
+            DataError: It is damaged from the beginning; the message is the reason alone, without the file's name.
         """
         ...
 

@@ -40,6 +40,7 @@ UNKNOWN = np.array(tuple(np.nan for _ in FACTS.names or ()), dtype=FACTS)
 """The facts of a file that could not be decoded."""
 
 _SIDE = 160
+_POWERS = (np.arange(256), np.arange(256) ** 2)
 _COLOUR_SPREAD = 32
 
 
@@ -54,23 +55,40 @@ def look(pixels: ByteArray, *, quality: float, whole: bool) -> tuple[ByteArray, 
     Returns:
         The thumbnail, grey, uint8 of shape (128, 128), stretched to the square; and a scalar array of :data:`FACTS`.
     """
-    colour = 0.0
-    picture = Image.fromarray(pixels)
-    if pixels.ndim == 3:
-        few = pixels[:: max(1, len(pixels) // 64), :: max(1, pixels.shape[1] // 64)]
-        channels = np.ascontiguousarray(few.transpose(2, 0, 1))
-        colour = np.count_nonzero(channels.max(axis=0) - channels.min(axis=0) > _COLOUR_SPREAD) / channels[0].size
-        picture = picture.convert("L")
+    grey, colour = (pixels, 0.0) if pixels.ndim == 2 else _grey(pixels)
+    picture = Image.fromarray(grey)
     # A quicker filter (means of areas, or a smaller gap) leaves other detail in a picture than in a cropped copy of it.
     thumbnail = picture.resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0)
     counts = np.array(picture.histogram())
-    total, values = counts.sum(), np.arange(256)
-    mean = float(counts @ values) / total
-    deviation = math.sqrt(max(0.0, float(counts @ values**2) / total - mean**2))
-    sharpness, noise, blockiness = _detail(np.asarray(_central(picture), dtype=np.int16), whole=whole)
+    mean, square = (float(counts @ powers) / grey.size for powers in _POWERS)
+    deviation = math.sqrt(max(0.0, square - mean**2))
+    sharpness, noise, blockiness = _detail(_central(grey).astype(np.int16), whole=whole)
     levels = np.count_nonzero(counts)
-    facts = (quality, mean, deviation, levels, counts[0] / total, counts[255] / total, sharpness, noise, blockiness, colour)
+    facts = (
+        quality,
+        mean,
+        deviation,
+        levels,
+        counts[0] / grey.size,
+        counts[255] / grey.size,
+        sharpness,
+        noise,
+        blockiness,
+        colour,
+    )
     return np.asarray(thumbnail), np.array(facts, dtype=FACTS)
+
+
+def _grey(pixels: ByteArray) -> tuple[ByteArray, float]:
+    """Return the luma of an RGB image, and the share of its pixels that are coloured, by a grid of about 64 x 64 pixels.
+
+    Most radiographs that are stored as colour are grey: where no pixel of the grid shows any colour, a channel is the luma.
+    """
+    few = pixels[:: max(1, len(pixels) // 64), :: max(1, pixels.shape[1] // 64)]
+    channels = np.ascontiguousarray(few.transpose(2, 0, 1))
+    spread = channels.max(axis=0) - channels.min(axis=0)
+    grey = np.asarray(Image.fromarray(pixels).convert("L")) if spread.any() else np.ascontiguousarray(pixels[..., 0])
+    return grey, np.count_nonzero(spread > _COLOUR_SPREAD) / spread.size
 
 
 def _detail(centre: npt.NDArray[np.int16], *, whole: bool) -> tuple[float, float, float]:
@@ -92,10 +110,10 @@ def _bends(values: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
     return bends
 
 
-def _central(picture: Image.Image) -> Image.Image:
+def _central(grey: ByteArray) -> ByteArray:
     """Return the central 160 x 160 pixels, or what there is of them, cut at borders of 8 x 8 blocks."""
-    left, top = (max(0, (length - _SIDE) // 2) // 8 * 8 for length in picture.size)
-    return picture.crop((left, top, min(left + _SIDE, picture.width), min(top + _SIDE, picture.height)))
+    top, left = (max(0, (length - _SIDE) // 2) // 8 * 8 for length in grey.shape)
+    return grey[top : top + _SIDE, left : left + _SIDE]
 
 
 def _blockiness(centre: npt.NDArray[np.int16]) -> float:

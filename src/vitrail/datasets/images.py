@@ -67,4 +67,4 @@ def _decode(content: bytes, *, frame: int | None, at_least: int | None) -> Decod
     found = reader_of(content[:START_LENGTH])
     if found is None:
         raise DataError(f"not an image: the bytes are none of {', '.join(FORMATS)}.")
-    return found[0].decode(content, frame=frame, at_least=at_least)
+    return found[0].open(content).decode(frame=frame, at_least=at_least)

@@ -121,36 +121,58 @@ class RasterReader:
             return "PNM"
         return next((name for signature, name in _SIGNATURES.items() if start.startswith(signature)), "")
 
-    def header(self, content: bytes) -> Header:
+    def open(self, content: bytes) -> OpenedRaster:
+        """Read the header and check what it announces.
+
+        Raises:
+            DataError: It is empty, not an image, too large or damaged.
+        """
+        with _failures_as_data_errors():
+            return OpenedRaster(content)
+
+
+class OpenedRaster:
+    """A picture whose header was read. See :class:`~vitrail.datasets.decoded.OpenedFile`."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._image: PillowFile | None
+        self._image, self._kind = _open(content)
+
+    def _opened(self) -> PillowFile:
+        """Return the opened image; it is opened again after its pixels were decoded, perhaps at a fraction of their size."""
+        if self._image is None:
+            self._image = _open(self._content)[0]
+        return self._image
+
+    def header(self) -> Header:
         """Read how the image was compressed, what made it, and which of its EXIF fields point to a person.
 
         Raises:
             DataError: The header is damaged.
         """
         with _failures_as_data_errors():
-            image, _ = _open(content)
-            return _header(image)
+            return _header(self._opened())
 
-    def decode(self, content: bytes, *, frame: int | None = None, at_least: int | None = None) -> Decoded:
-        """Decode an image to upright 8-bit pixels; see the class.
+    def decode(self, *, frame: int | None = None, at_least: int | None = None) -> Decoded:
+        """Decode the image to upright 8-bit pixels; see the reader.
 
         Args:
-            content: The bytes of the file.
             frame: Must be ``None`` or 0: only the first frame is read.
             at_least: Allows a result of 1/2, 1/4 or 1/8 of the size, as long as both sides keep at least so many pixels: of
                 JPEGs, which is faster, and of other images with more than 16 million pixels, which takes less memory. The
                 original's size is in the result all the same.
 
         Raises:
-            DataError: It is empty, not an image, truncated, too large or damaged.
+            DataError: It is truncated, too large or damaged.
         """
         if frame:
             raise DataError(f"has no frame {frame}: of such files only the first frame is read.")
         with _failures_as_data_errors():
-            image, kind = _open(content)
+            image, self._image = self._opened(), None
             mode, width, height = image.mode, image.width, image.height
-            if kind == "JPEG":
-                _check_scans(content)
+            if self._kind == "JPEG":
+                _check_scans(self._content)
             with _alone if width * height > _ALONE_FROM else contextlib.nullcontext():
                 factor = 1
                 if at_least is not None and isinstance(image, JpegImageFile):
@@ -159,7 +181,7 @@ class RasterReader:
                     factor = next((step for step in (8, 4, 2) if min(width, height) // at_least >= step), 1)
                 _load(image)
                 pixels = _eight_bit(image, factor)
-            return _upright(pixels, orientation=_orientation(image), height=height, width=width, kind=kind, mode=mode)
+            return _upright(pixels, orientation=_orientation(image), height=height, width=width, kind=self._kind, mode=mode)
 
 
 @contextlib.contextmanager

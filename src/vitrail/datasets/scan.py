@@ -23,7 +23,7 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 from pydantic import TypeAdapter
 
-from vitrail.datasets.decoded import START_LENGTH, Reader, spread_frames
+from vitrail.datasets.decoded import START_LENGTH, OpenedFile, spread_frames
 from vitrail.datasets.derived import DERIVED, derived_files
 from vitrail.datasets.facts import FACTS, THUMBNAIL_SIZE, UNKNOWN, look
 from vitrail.datasets.folder import FoundFile, find_layout, printable
@@ -39,7 +39,7 @@ BYTES_LIMIT = 2 * 1024**3
 """Longer files are not read into memory: they are hashed and reported as too large."""
 
 # What is kept depends on how it was made: another version of either starts anew.
-_CACHE_VERSION = f"6, {versions('pillow', 'pydicom', 'nibabel')}"
+_CACHE_VERSION = f"7, {versions('pillow', 'pydicom', 'nibabel')}"
 _BATCH = 16  # files per job: small images cost little more than the job itself
 _MANY = 500  # from so many files on, processes are worth their start
 _FEW = 1000  # so many changed files are held in memory to see whether their content has changed too
@@ -324,26 +324,27 @@ def _examine(item: _Item, slices: int) -> list[_Image]:
         problem = f"too large: {item.size_bytes:,} bytes; at most {BYTES_LIMIT:,} are read"
         return [_Image(entry._replace(problem=problem))]
     try:
-        header = found[0].header(content)
+        opened = found[0].open(content)
+        header = opened.header()
     except Exception as error:  # one broken image must never stop the scan, however it is broken
         return [_Image(_failed(entry, error))]
     entry = entry._replace(
         patient=header.patient, volume=header.volume, encoding=header.encoding, source=header.source, private=header.private
     )
     if header.frames == 1:
-        return [_examine_frame(found[0], content, entry, quality=header.quality)]
+        return [_examine_frame(opened, entry, quality=header.quality)]
     frames = [
         entry._replace(frame=number, sha256=hashlib.sha256(f"{sha256}#{number}".encode()).hexdigest(), volume=item.found.path)
         for number in spread_frames(header.frames, slices)
     ]
-    return [_examine_frame(found[0], content, frame, quality=header.quality) for frame in frames]
+    return [_examine_frame(opened, frame, quality=header.quality) for frame in frames]
 
 
-def _examine_frame(reader: Reader, content: bytes, entry: _Entry, *, quality: float) -> _Image:
+def _examine_frame(opened: OpenedFile, entry: _Entry, *, quality: float) -> _Image:
     """Decode one image of a file to its thumbnail and facts."""
     try:
         # Every byte is decoded, so truncation is noticed, but a large JPEG costs little more than its entropy decoding.
-        decoded = reader.decode(content, frame=entry.frame, at_least=2 * THUMBNAIL_SIZE)
+        decoded = opened.decode(frame=entry.frame, at_least=2 * THUMBNAIL_SIZE)
         whole = decoded.pixels.shape[:2] == (decoded.height, decoded.width)
         thumbnail, facts = look(decoded.pixels, quality=quality, whole=whole)
     except Exception as error:

@@ -39,6 +39,7 @@ class OpenFile:
         dataset: The elements before the pixel data, each converted only when it is asked for.
         source: The bytes behind the data set (inflated where they were deflated), positioned at the element of the pixel data,
             or at the end when there is none.
+        pixels_at: That position: reading one frame moves on from it.
         size: Number of bytes in ``source``.
         syntax: Transfer syntax: how the data set is written and the pixels are compressed.
         implicit: Whether the elements are written without their types.
@@ -48,6 +49,7 @@ class OpenFile:
 
     dataset: Dataset
     source: io.BytesIO
+    pixels_at: int
     size: int
     syntax: UID
     implicit: bool
@@ -130,6 +132,7 @@ def open_file(content: bytes) -> OpenFile:
     return OpenFile(
         dataset=dataset,
         source=source,
+        pixels_at=source.tell(),
         size=len(content),
         syntax=syntax,
         implicit=implicit if found_implicit is None else found_implicit,

@@ -93,6 +93,7 @@ def decode_frame(file: OpenFile, number: int, frames: int) -> tuple[ByteArray, s
     Raises:
         DataError: There are no pixels, or they are truncated, damaged, too many, or compressed in a way that is not read.
     """
+    file.source.seek(file.pixels_at)
     layout = _layout(file)
     pixels = layout.rows * layout.columns * layout.samples
     if pixels > PIXEL_LIMIT:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from vitrail.datasets.decoded import Decoded, Header, spread_frames
 from vitrail.datasets.dicom.describing import describe
-from vitrail.datasets.dicom.opening import guess_encoding, open_file, quiet_and_safe
+from vitrail.datasets.dicom.opening import OpenFile, guess_encoding, open_file, quiet_and_safe
 from vitrail.datasets.dicom.pixels import count_frames, decode_frame
 from vitrail.errors import DataError
 
@@ -37,33 +38,47 @@ class DicomReader:
         """
         return "DICOM" if start[128:132] == b"DICM" or guess_encoding(start) else ""
 
-    def header(self, content: bytes) -> Header:
-        """Read number of frames, pseudonyms of patient and series, compression, scanner, and filled identifiers.
+    def open(self, content: bytes) -> OpenedDicom:
+        """Read a file up to its pixels.
 
         Raises:
             DataError: The header is damaged, or the extra is not installed.
         """
         with quiet_and_safe():
-            return describe(open_file(content))
+            return OpenedDicom(open_file(content))
 
-    def decode(self, content: bytes, *, frame: int | None = None, at_least: int | None = None) -> Decoded:  # noqa: ARG002
-        """Decode one frame; see the class. ``mode`` is the photometric interpretation with the bits stored.
+
+@dataclass(frozen=True, slots=True)
+class OpenedDicom:
+    """A DICOM file, read up to its pixels. See :class:`~vitrail.datasets.decoded.OpenedFile`."""
+
+    _file: OpenFile
+
+    def header(self) -> Header:
+        """Read number of frames, pseudonyms of patient and series, compression, scanner, and filled identifiers.
+
+        Raises:
+            DataError: The header is damaged.
+        """
+        with quiet_and_safe():
+            return describe(self._file)
+
+    def decode(self, *, frame: int | None = None, at_least: int | None = None) -> Decoded:  # noqa: ARG002
+        """Decode one frame; see the reader. ``mode`` is the photometric interpretation with the bits stored.
 
         Args:
-            content: The file's bytes, all of them.
             frame: Number of the frame, from 0; ``None``: the middle one.
             at_least: Not used: the result always has the full size.
 
         Raises:
             DataError: There is no pixel data, no such frame, the file is truncated, damaged, too large or compressed in a way
-                that is not read, or the extra is not installed.
+                that is not read.
         """
         with quiet_and_safe():
-            file = open_file(content)
-            frames = count_frames(file)
+            frames = count_frames(self._file)
             number = spread_frames(frames, 1)[0] if frame is None else frame
             if not 0 <= number < frames:
                 raise DataError(f"has no frame {number}: it holds {frames}, counted from 0.")
-            pixels, mode = decode_frame(file, number, frames)
+            pixels, mode = decode_frame(self._file, number, frames)
         pixels.flags.writeable = False
         return Decoded(pixels=pixels, height=pixels.shape[0], width=pixels.shape[1], format="DICOM", mode=mode)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import ClassVar
 
 from vitrail.datasets.decoded import Decoded, Header, spread_frames
@@ -51,14 +52,26 @@ class NiftiReader:
         """Return ``NIfTI`` when the first bytes of a file, or what they unfold to, are the header of one; else empty."""
         return "NIfTI" if byte_order(beginning(start, 512)) else ""
 
-    def header(self, content: bytes) -> Header:
+    def open(self, content: bytes) -> OpenedNifti:
+        """Take a file; nothing is read before it is asked for."""
+        return OpenedNifti(content, self._kept)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedNifti:
+    """A NIfTI file. See :class:`~vitrail.datasets.decoded.OpenedFile`."""
+
+    _content: bytes
+    _kept: KeptVolumes
+
+    def header(self) -> Header:
         """Read the number of slices, the software, and which fields look as if they held a person's name.
 
         Raises:
             DataError: The header is damaged, or the extra is not installed.
         """
         with _failures_as_data_errors():
-            head = beginning(content, HEAD_LENGTH)
+            head = beginning(self._content, HEAD_LENGTH)
             parsed = parse(head)
             shape, turns = volume_shape(parsed), body_axes(parsed)
             axis = slice_axis(turned_shape(shape, turns))
@@ -70,16 +83,15 @@ class NiftiReader:
                 private.append("DICOM extension")
             return Header(
                 frames=turned_shape(shape, turns)[axis],
-                encoding="gzip" if content.startswith(GZIP) else "",
+                encoding="gzip" if self._content.startswith(GZIP) else "",
                 source="" if "descrip" in private else description,
                 private=tuple(sorted(private)),
             )
 
-    def decode(self, content: bytes, *, frame: int | None = None, at_least: int | None = None) -> Decoded:  # noqa: ARG002
-        """Decode one slice; see the class. ``mode`` is the type of the stored voxels, for example ``int16``.
+    def decode(self, *, frame: int | None = None, at_least: int | None = None) -> Decoded:  # noqa: ARG002
+        """Decode one slice; see the reader. ``mode`` is the type of the stored voxels, for example ``int16``.
 
         Args:
-            content: The file's bytes, all of them.
             frame: Number of the slice, from 0 at the patient's feet; ``None``: the middle one.
             at_least: Not used: the result always has the full size.
 
@@ -88,7 +100,7 @@ class NiftiReader:
                 extra is not installed.
         """
         with _failures_as_data_errors():
-            volume = self._kept.get(content)
+            volume = self._kept.get(self._content)
             slices = volume.voxels.shape[volume.axis]
             number = spread_frames(slices, 1)[0] if frame is None else frame
             if not 0 <= number < slices:
