@@ -90,9 +90,13 @@ def _resample_rows(pixels: FloatArray, scale: FloatArray, shift: FloatArray) -> 
     source = np.clip(offset * scale[:, None] + shift[:, None] + side / 2 - 0.5, 0, side - 1)
     above = np.minimum(source.astype(np.int64), side - 2)
     share = (source - above)[:, :, None].astype(np.float32)
-    image = np.arange(len(pixels))[:, None]
-    upper, lower = pixels[image, above], pixels[image, above + 1]
-    return np.asarray(upper + share * (lower - upper))
+    every = pixels.reshape(-1, side)
+    above += np.arange(0, len(every), side)[:, None]
+    upper, result = every.take(above, axis=0), every.take(above + 1, axis=0)
+    result -= upper
+    result *= share
+    result += upper
+    return np.asarray(result)
 
 
 def agreement_of_detail(first: FloatArray, second: FloatArray, placement: FloatArray) -> FloatArray:
@@ -131,8 +135,8 @@ def shrunk(pixels: ByteArray, side: int) -> FloatArray:
 
 def _standardised(pixels: FloatArray) -> FloatArray:
     centred = pixels - pixels.mean(axis=(1, 2), keepdims=True)
-    length = np.sqrt(np.einsum("nij,nij->n", centred, centred))[:, None, None]
-    return np.asarray(centred / np.maximum(length, 1e-6))
+    centred /= np.maximum(np.sqrt(np.einsum("nij,nij->n", centred, centred)), 1e-6)[:, None, None]
+    return np.asarray(centred)
 
 
 def correlation(one: FloatArray, other: FloatArray) -> FloatArray:

@@ -229,7 +229,7 @@ def _frame(block: ByteArray) -> list[Property]:
 
 def _levels(block: ByteArray) -> list[Property]:
     """Measure grey values of thumbnails, uint8 of shape (n, rows, columns): every second pixel both ways is enough."""
-    few = block[:, ::2, ::2]
+    few = np.ascontiguousarray(block[:, ::2, ::2])
     edge = np.concatenate([few[:, :2].reshape(len(few), -1), few[:, -2:].reshape(len(few), -1)], axis=1).mean(axis=1)
     sides = np.concatenate([few[:, :, :2].reshape(len(few), -1), few[:, :, -2:].reshape(len(few), -1)], axis=1).mean(axis=1)
     quarter = few.shape[1] // 4

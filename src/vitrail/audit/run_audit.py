@@ -43,7 +43,7 @@ from vitrail.audit.shortcuts import (
     SourceShortcut,
 )
 from vitrail.audit.suspicion import LikelyLabelErrors, OffTopicImages
-from vitrail.engine import available_cores, map_in_order, one_thread_per_product
+from vitrail.engine import map_in_order, one_thread_per_product
 from vitrail.errors import AuditStopped, Problem, StudyError
 from vitrail.progress import SILENT, Progress
 from vitrail.records import AuditReport, CheckOutcome, Finding, Manifest
@@ -139,8 +139,8 @@ def ask(
     with one_thread_per_product(), progress.task("Auditing", len(CHECKS) + 1) as advance:
         context = AuditContext.of(manifest, uses_shipped_parts=uses_shipped_parts, patient=patient)
         advance()
-        # Some checks wait for what another of their family computes: with twice the threads no core waits with them.
-        answers = map_in_order(lambda check: _answer(check, context), CHECKS, workers=2 * available_cores())
+        # Checks wait for what another of their family computes: with a thread for each, no core waits with them.
+        answers = map_in_order(lambda check: _answer(check, context), CHECKS, workers=len(CHECKS))
         for check, answer in zip(CHECKS, answers, strict=True):
             if isinstance(answer, NotApplicable):
                 silent.append(CheckOutcome(check.code, check.title, "not applicable", str(answer)))

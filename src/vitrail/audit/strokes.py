@@ -41,9 +41,11 @@ def strokes(thumbnails: ByteArray) -> dict[str, npt.NDArray[np.float64]]:
     # Images last: what is done to neighbouring pixels is then done to long runs of memory.
     pieces = np.concatenate([np.moveaxis(crop, 0, -1) for crop in turned], axis=2)
     ground = _filtered(_filtered(pieces, _THIN, np.minimum), _THIN, np.maximum)
-    relief = _filtered(ground, _AROUND, np.maximum) - _filtered(ground, _AROUND, np.minimum)
-    height, relief = (pieces - ground)[:CORNER, :CORNER], relief[:CORNER, :CORNER]
-    clear = height - np.minimum(height, relief)
+    clear = (pieces - ground)[:CORNER, :CORNER]
+    high = np.flatnonzero(clear.max(axis=(0, 1)) > _CLEAR)  # few: only around these the relief of the ground matters
+    around = ground[:, :, high]
+    relief = (_filtered(around, _AROUND, np.maximum) - _filtered(around, _AROUND, np.minimum))[:CORNER, :CORNER]
+    clear[:, :, high] -= np.minimum(clear[:, :, high], relief)
     clear[clear <= _CLEAR] = 0
     shape = (len(PLACES), len(thumbnails))
     return {

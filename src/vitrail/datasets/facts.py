@@ -97,7 +97,7 @@ def _detail(centre: npt.NDArray[np.int16], *, whole: bool) -> tuple[float, float
         return math.nan, math.nan, math.nan
     across, along = _bends(centre.T).T, _bends(centre)
     both = _bends(across)  # answers to noise and hardly to edges
-    noise = float(np.abs(both).mean()) * math.sqrt(math.pi / 2) / 6
+    noise = float(np.abs(both).sum(dtype=np.int32)) / both.size * math.sqrt(math.pi / 2) / 6
     flat = (across[1:-1] + along[:, 1:-1]).ravel().astype(np.float32)
     return float(flat @ flat / flat.size - flat.mean() ** 2), noise, _blockiness(centre) if whole else math.nan
 

@@ -322,6 +322,8 @@ def _header(image: PillowFile) -> Header:
         sampling = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}.get(get_sampling(image), "") if image.layers == 3 else ""
         progressive = "progressive" if image.info.get("progressive") else ""
         encoding = ", ".join(word for word in (f"quality {quality:.0f}", sampling, progressive) if word)
+        if "exif" not in image.info:  # most have none, and to ask for it takes as long as the rest of the header
+            return Header(encoding=encoding, quality=quality)
     elif compression := image.info.get("compression"):
         encoding = str(compression)[:40]
     try:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 from pydantic import TypeAdapter
 
-from vitrail.datasets.decoded import START_LENGTH, OpenedFile, spread_frames
+from vitrail.datasets.decoded import START_LENGTH, OpenedFile, Reader, spread_frames
 from vitrail.datasets.derived import DERIVED, derived_files
 from vitrail.datasets.facts import FACTS, THUMBNAIL_SIZE, UNKNOWN, look
 from vitrail.datasets.folder import FoundFile, find_layout, printable
@@ -311,10 +311,9 @@ def _examine(item: _Item, slices: int) -> list[_Image]:
     if item.problem:
         return [_Image(entry)]
     try:
-        content, sha256 = _read_bytes(item)
+        content, sha256, found = _read_bytes(item)
     except OSError as error:
         return [_Image(entry._replace(problem=f"cannot be read: {error.strerror or error}"))]
-    found = reader_of(content[:START_LENGTH])
     entry = entry._replace(sha256=sha256, format=found[1] if found else "")
     if not content:
         return [_Image(entry._replace(status="empty", problem="the file has zero bytes"))]
@@ -361,15 +360,16 @@ def _failed(entry: _Entry, error: Exception) -> _Entry:
     return entry._replace(problem=str(error).rstrip(".") or type(error).__name__)
 
 
-def _read_bytes(item: _Item) -> tuple[bytes, str]:
-    """Return a file's bytes and their SHA-256; of what is no image, or too long, only the first few bytes."""
+def _read_bytes(item: _Item) -> tuple[bytes, str, tuple[Reader, str] | None]:
+    """Return a file's bytes, their SHA-256, and who reads it; of what is no image, or too long, only the first few bytes."""
     with item.found.source.open("rb") as stream:
         start = stream.read(START_LENGTH)
-        if item.size_bytes <= BYTES_LIMIT and reader_of(start):
+        found = reader_of(start)
+        if found and item.size_bytes <= BYTES_LIMIT:
             content = start + stream.read()
-            return content, hashlib.sha256(content).hexdigest()
+            return content, hashlib.sha256(content).hexdigest(), found
         stream.seek(0)
-        return start, hashlib.file_digest(stream, "sha256").hexdigest()
+        return start, hashlib.file_digest(stream, "sha256").hexdigest(), found
 
 
 # ---------------------------------------------------------------------------------------------------- the cache

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import erf, expit, softmax
 
 from vitrail.errors import PackageError
 from vitrail.records import FloatArray
@@ -72,6 +71,8 @@ class DenseHead:
 
     def scores(self, embedding: FloatArray) -> Scores:
         """See :class:`Head`."""
+        from scipy.special import softmax  # here, as it takes a quarter of a second: an audit goes without
+
         return np.asarray(softmax(self.logits(embedding), axis=1))
 
     def gradient(self, embedding: FloatArray, target: int) -> FloatArray:
@@ -117,6 +118,8 @@ class DenseHead:
 
 
 def _activate(value: Scores, activation: str) -> Scores:
+    from scipy.special import erf, expit
+
     match activation:
         case "relu":
             return np.maximum(value, 0)
@@ -131,6 +134,8 @@ def _activate(value: Scores, activation: str) -> Scores:
 
 def _slope(value: Scores, activation: str) -> Scores:
     """Return the derivative of the activation at ``value``."""
+    from scipy.special import erf, expit
+
     match activation:
         case "relu":
             return (value > 0).astype(np.float64)
