@@ -77,12 +77,14 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_numbers(finished, tm
     """Killed at random moments after the first checkpoint, mostly between two others, so that some epochs are done twice."""
     words = ("evaluate", finished.study, "--models", "cnn", "--set", "models.cnn.training.epochs=400")
     words += ("--set", "models.cnn.training.patience=400")
+    began = time.perf_counter()
     whole = answer(*words, "-o", tmp_path / "whole")
+    longest = (time.perf_counter() - began) / 10  # three times this is much less than the training takes
     generator = np.random.default_rng(0)
     for _ in range(3):
         with subprocess.Popen(command(*words, "-o", tmp_path / "killed"), stderr=subprocess.DEVNULL) as started:
             if appears(tmp_path / "killed", "*/models/cnn/checkpoint.pt", started):
-                time.sleep(generator.uniform(0, 4))
+                time.sleep(generator.uniform(0, longest))
                 started.send_signal(signal.SIGKILL)
     resumed = ask(*words, "-o", tmp_path / "killed", "--json")
     assert "cnn: training: resumed after epoch " in resumed.stderr
