@@ -93,15 +93,19 @@ def held_against_baselines(result: RunResult) -> tuple[str, ...]:
     """
     of_champion = [one for one in result.differences if one.model == result.champion]
     sentences = [_champion_words(min(of_champion, key=_hardness))] if of_champion else []
-    for one in result.differences:
-        low = one.balanced_accuracy.low
-        if one.baseline == NUISANCE_ONLY and low is not None and low <= 0:
-            sentences.append(
-                f"{one.model} has not shown that it sees more than file properties: {NUISANCE_ONLY}, which knows the size, "
-                "dimensions, compression and header of the files, their overall brightness and noise, and no place in the "
-                f"picture, does as well or nearly so (difference {_points(one.balanced_accuracy)})."
-            )
+    blind = [one for one in result.differences if one.baseline == NUISANCE_ONLY and _in_reach(one.balanced_accuracy)]
+    if blind:
+        names = ", ".join(f"{one.model} ({_points(one.balanced_accuracy)})" for one in blind)
+        sentences.append(
+            f"Not shown to see more than file properties: {names}. The baseline {NUISANCE_ONLY} knows the size, dimensions, "
+            "compression and header of the files, their overall brightness and noise, and no place in the picture, and does as "
+            "well or nearly so."
+        )
     return tuple(sentences)
+
+
+def _in_reach(difference: Estimate) -> bool:
+    return difference.low is not None and difference.low <= 0
 
 
 def _hardness(one: Difference) -> tuple[bool, float]:
@@ -121,10 +125,7 @@ def _champion_words(one: Difference) -> str:
     if one.beaten:
         return f"{one.model} beats every baseline on {where}; the hardest is {one.baseline}: {numbers}."
     verdict = "is worse than" if found.high < 0 else "does not surely beat"
-    return (
-        f"{one.model} {verdict} the baseline {one.baseline} on {where}: {numbers}. It has not shown that it sees more than that "
-        "baseline."
-    )
+    return f"{one.model} {verdict} the baseline {one.baseline} on {where}: {numbers}."
 
 
 def _points(estimate: Estimate) -> str:
