@@ -14,9 +14,9 @@ from rich.padding import Padding
 from rich.table import Table
 
 from vitrail.audit import summary
-from vitrail.evaluation import leaderboard_row
+from vitrail.evaluation import MEANING, held_against_baselines, leaderboard_row
 from vitrail.models import ImagePrediction
-from vitrail.records import AuditReport, Estimate, Finding, Manifest, RunResult
+from vitrail.records import AuditReport, Estimate, Evaluation, Finding, Manifest, RunResult
 from vitrail.storage import record_to_plain
 
 if TYPE_CHECKING:  # the demonstration needs the training install, predictions do not
@@ -60,6 +60,17 @@ def run_summary(result: RunResult) -> dict[str, Any]:
         "champion": result.champion or None,
         "audit": summary(result.audit),
         "leaderboard": leaderboard,
+        "baselines": [
+            {
+                **leaderboard_row(baseline.evaluation),
+                "description": baseline.training.description,
+                "seconds": baseline.training.seconds,
+            }
+            for baseline in result.baselines
+            if baseline.evaluation and baseline.training
+        ],
+        "differences": [{**record_to_plain(one), "beaten": one.beaten} for one in result.differences],
+        "against_baselines": list(held_against_baselines(result)),
     }
 
 
@@ -127,17 +138,17 @@ def print_run(result: RunResult) -> None:
             if model.evaluation is None:
                 table.add_row(escape(model.name), escape(model.failure), "", "", "", "")
                 continue
-            clean, test = model.evaluation.test_clean, model.evaluation.test
             name = f"[bold]{escape(model.name)}[/] ★" if model.name == result.champion else escape(model.name)
-            table.add_row(
-                name,
-                in_words(clean.overall["balanced_accuracy"]),
-                str(clean.n),
-                in_words(test.overall["accuracy"]),
-                str(test.n),
-                in_words(clean.overall["auc_weighted"]),
-            )
+            table.add_row(name, *_standing(model.evaluation))
+        table.add_section()
+        for baseline in result.baselines:
+            if baseline.evaluation is not None:
+                table.add_row(escape(baseline.name), *_standing(baseline.evaluation), style="dim")
         console.print(table)
+        if result.baselines:
+            console.print(f"Below the line: baselines. {MEANING}")
+            for number, sentence in enumerate(held_against_baselines(result)):
+                console.print(f"[yellow]{escape(sentence)}[/]" if number else escape(sentence))
         console.print("★ best balanced accuracy on the validation images. Not a medical device: research and teaching.")
     else:
         for model in result.models:
@@ -148,6 +159,18 @@ def print_run(result: RunResult) -> None:
     report = result.folder / "report.html"
     place = f"Report   {report}" if report.exists() else f"Run      {result.folder}"
     console.print(place, soft_wrap=True, markup=False)
+
+
+def _standing(evaluation: Evaluation) -> tuple[str, ...]:
+    """Return the cells of a row of the leaderboard."""
+    clean, test = evaluation.test_clean, evaluation.test
+    return (
+        in_words(clean.overall["balanced_accuracy"]),
+        str(clean.n),
+        in_words(test.overall["accuracy"]),
+        str(test.n),
+        in_words(clean.overall["auc_weighted"]),
+    )
 
 
 def print_audit(manifest: Manifest, report: AuditReport, saved: AuditPaths | None = None) -> None:

@@ -7,7 +7,7 @@ goes on where it stopped and ends with the same numbers.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +17,20 @@ from vitrail.audit_folder import AuditPaths, audit_folder, save_audit
 from vitrail.datasets import find_layout, scan_folder
 from vitrail.engine import share_cores
 from vitrail.errors import Problem, StudyError, UsageError, VitrailError
-from vitrail.evaluation import evaluation_of, note_test_opening, pick_cases, predictions_of, save_predictions
+from vitrail.evaluation import (
+    evaluation_of,
+    load_predictions,
+    note_test_opening,
+    paired_differences,
+    pick_cases,
+    predictions_of,
+    save_predictions,
+)
 from vitrail.explanation import explain_pixels, save_explanations
 from vitrail.models import check_model, load_package, save_package
 from vitrail.preprocess import remarks
 from vitrail.progress import SILENT, Progress
-from vitrail.records import AuditReport, Manifest, Predictions, RunResult, Split, Training
+from vitrail.records import AuditReport, Manifest, Part, Predictions, RunResult, Split, Training
 from vitrail.run_folder import (
     ModelFolder,
     RunFolder,
@@ -42,7 +50,7 @@ from vitrail.storage import fingerprint, locked, read_record, sweep, write_recor
 from vitrail.study import ModelSettings, Study
 from vitrail.tracked import TrackedRun, describe_run
 from vitrail.tracking import TrackingError, track_study
-from vitrail.training import Job, check_schedule, features, train
+from vitrail.training import BASELINES, Job, Predict, Scores, check_schedule, features, fit_baseline, train
 
 Step = Literal["train", "evaluate", "report"]
 
@@ -129,6 +137,8 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
             return folder.result()
         for settings in study.models:
             _evaluate(settings, study, manifest, split, folder.model(settings.name), progress)
+        if study.evaluation.baselines:
+            _evaluate_baselines(study, manifest, split, folder, progress)
         if until == "evaluate":
             return folder.result()
         for settings in study.models:
@@ -286,29 +296,76 @@ def _evaluate(
         return
     package = load_package(model.package)
 
+    def scores(part: Part) -> Scores:
+        vectors = features(
+            package.embedder,
+            manifest,
+            split.rows(part),
+            cache=cache_of(study),
+            progress=progress,
+            title=f"{settings.name}: {part} images",
+        )
+        return package.head.scores(vectors)
+
+    _score(settings.name, scores, study, manifest, split, model)
+
+
+def _score(
+    name: str,
+    scores: Callable[[Part], Scores],
+    study: Study,
+    manifest: Manifest,
+    split: Split,
+    folder: ModelFolder,
+    *,
+    opened_for: str = "",
+) -> None:
+    """Evaluate whatever gives scores, models and baselines alike; the opening of the test images is noted before it happens."""
+
     def predict(part: Literal["validation", "test"]) -> Predictions:
-        rows = split.rows(part)
-        title = f"{settings.name}: {part} images"
-        vectors = features(package.embedder, manifest, rows, cache=cache_of(study), progress=progress, title=title)
-        predictions = predictions_of(settings.name, manifest, split, part=part, probabilities=package.head.scores(vectors))
-        save_predictions(model.predictions(part), predictions)
+        predictions = predictions_of(name, manifest, split, part=part, probabilities=scores(part))
+        save_predictions(folder.predictions(part), predictions)
         return predictions
 
     validation = predict("validation")
     of_model, of_data = note_test_opening(
-        openings_of(study), data=manifest.fingerprint, study=study.fingerprint, model=settings.name
+        openings_of(study), data=manifest.fingerprint, study=study.fingerprint, model=opened_for or name
     )
-    test = predict("test")
     evaluation = evaluation_of(
-        settings.name,
+        name,
         validation,
-        test,
+        predict("test"),
         settings=study.evaluation,
         seed=study.seed,
         test_openings=of_model,
         test_openings_of_data=of_data,
     )
-    write_record(model.evaluation, evaluation)
+    write_record(folder.evaluation, evaluation)
+
+
+def _evaluate_baselines(study: Study, manifest: Manifest, split: Split, folder: RunFolder, progress: Progress) -> None:
+    """Hold the models against the baselines; without a model there is nothing to hold, and the test images stay closed."""
+    models = [model for settings in study.models if (model := folder.model(settings.name)).evaluation.exists()]
+    if not models:
+        return
+    with progress.task("baselines", len(BASELINES)) as advance:
+        for baseline in BASELINES:
+            own = folder.baseline(baseline.name)
+            whole = own.evaluation.exists() and own.training.exists()
+            if not whole or read_record(own.training, Training).split != split.fingerprint:
+                own.forget()
+                predict, training = fit_baseline(baseline, manifest, split, seed=study.seed)
+                write_record(own.training, training)
+
+                def scores(part: Part, predict: Predict = predict) -> Scores:
+                    return predict(split.rows(part))
+
+                _score(baseline.name, scores, study, manifest, split, own, opened_for=f"baseline {baseline.name}")
+            advance()
+    tested = [load_predictions(model.predictions("test")) for model in models]
+    held = [load_predictions(folder.baseline(baseline.name).predictions("test")) for baseline in BASELINES]
+    differences = paired_differences(tested, held, settings=study.evaluation, seed=study.seed)
+    write_record(folder.differences, list(differences))
 
 
 def _explain(settings: ModelSettings, study: Study, manifest: Manifest, model: ModelFolder, progress: Progress) -> None:

@@ -503,6 +503,28 @@ class Evaluation:
     test_openings_of_data: int = 1
 
 
+@dataclass(frozen=True)
+class Difference:
+    """By how much a model is better than a baseline on the same test images.
+
+    Attributes:
+        model: The model's name in the study.
+        baseline: The baseline's name.
+        part: The images: ``test_clean``, or ``test`` where no clean test image of some class exists.
+        balanced_accuracy: The model's minus the baseline's, -1..1; the interval resamples groups, for both at once.
+    """
+
+    model: str
+    baseline: str
+    part: Literal["test_clean", "test"]
+    balanced_accuracy: Estimate
+
+    @property
+    def beaten(self) -> bool:
+        """Whether the model is surely better: the whole interval lies above 0."""
+        return self.balanced_accuracy.low is not None and self.balanced_accuracy.low > 0
+
+
 # ---------------------------------------------------------------------------------------------------- explanation
 
 
@@ -600,6 +622,9 @@ class RunResult:
         champion: Name of the model with the best validation score; empty when none was trained.
         provenance: What made the run.
         study: The study as YAML text.
+        baselines: What the models must be held against, simplest first; they have no package. Empty before the evaluation, and
+            where the study wants none.
+        differences: Every evaluated model against every baseline.
     """
 
     name: str
@@ -611,6 +636,8 @@ class RunResult:
     champion: str
     provenance: Provenance = field(repr=False)
     study: str = field(repr=False)
+    baselines: tuple[ModelResult, ...] = field(default=(), repr=False)
+    differences: tuple[Difference, ...] = field(default=(), repr=False)
 
     def trained(self) -> Iterator[ModelResult]:
         """The models that were trained and evaluated."""

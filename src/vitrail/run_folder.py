@@ -4,6 +4,8 @@
       study.yaml  provenance.json  manifest.json  audit.json  split.csv  report.html
       models/<name>/training.json  package/  predictions-validation.csv  predictions-test.csv  evaluation.json
                     explanations/  failure.txt; while it trains: checkpoint.pt  embedder.onnx
+      baselines/<name>/training.json  predictions-validation.csv  predictions-test.csv  evaluation.json
+      baselines/differences.json   every model against every baseline
     <output>/test-openings.json   when the test images of which data set were opened, for which model
     <output>/cache/               scans, pixels, backbones, features: may be deleted at any time
     <output>/mlflow.db            what MLflow was told
@@ -26,10 +28,11 @@ from vitrail.errors import OutputError, UsageError
 from vitrail.evaluation import champion, load_predictions
 from vitrail.explanation import load_explanations
 from vitrail.models import identity
-from vitrail.records import AuditReport, Evaluation, Manifest, ModelResult, Provenance, RunResult, Training
+from vitrail.records import AuditReport, Difference, Evaluation, Manifest, ModelResult, Provenance, RunResult, Training
 from vitrail.split import load_split
 from vitrail.storage import check_writable, file_sha256, fingerprint, read_record, versions, without_credentials
 from vitrail.study import ModelSettings, Study
+from vitrail.training import BASELINES
 
 COMPUTING_PACKAGES = ("numpy", "pillow", "onnxruntime", "scikit-image", "scipy", "scikit-learn", "torch", "timm", "skl2onnx")
 """Packages that numbers may depend on; a report states their versions."""
@@ -139,6 +142,15 @@ class RunFolder:
         """Return the folder of one model."""
         return ModelFolder(self.path / "models" / name)
 
+    def baseline(self, name: str) -> ModelFolder:
+        """Return the folder of one baseline: that of a model without a package."""
+        return ModelFolder(self.path / "baselines" / name)
+
+    @property
+    def differences(self) -> Path:
+        """Every model against every baseline."""
+        return self.path / "baselines" / "differences.json"
+
     def result(self) -> RunResult:
         """Read the whole run back.
 
@@ -169,7 +181,30 @@ class RunFolder:
             champion=champion(evaluations) if evaluations else "",
             provenance=read_record(self.provenance, Provenance),
             study=self.study.read_text(encoding="utf-8"),
+            baselines=self._baselines() if study.evaluation.baselines else (),
+            differences=self._differences({evaluation.model for evaluation in evaluations}) if study.evaluation.baselines else (),
         )
+
+    def _baselines(self) -> tuple[ModelResult, ...]:
+        """Read the baselines that are evaluated."""
+        folders = [(baseline.name, self.baseline(baseline.name)) for baseline in BASELINES]
+        return tuple(
+            ModelResult(
+                name,
+                "baseline",
+                training=read_record(folder.training, Training),
+                evaluation=read_record(folder.evaluation, Evaluation),
+                predictions=load_predictions(folder.predictions("test")),
+            )
+            for name, folder in folders
+            if folder.training.exists() and folder.evaluation.exists()
+        )
+
+    def _differences(self, evaluated: set[str]) -> tuple[Difference, ...]:
+        """Read how the evaluated models compare with the baselines."""
+        if not self.differences.exists():
+            return ()
+        return tuple(one for one in read_record(self.differences, list[Difference]) if one.model in evaluated)
 
 
 def run_folder_of(study: Study, manifest: Manifest) -> RunFolder:

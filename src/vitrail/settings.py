@@ -353,6 +353,11 @@ class EvaluationSettings(Settings):
     resamples: int = Field(
         default=2000, ge=200, le=100_000, description="Bootstrap resamples of groups behind every 95 % interval."
     )
+    baselines: bool = Field(
+        default=True,
+        description="Evaluate three baselines beside the models: the most frequent class, a forest on file properties alone, the "
+        "nearest thumbnails. They take seconds and open no image.",
+    )
 
 
 class ExplanationSettings(Settings):

@@ -59,7 +59,7 @@ class TrackedRun:
         key: Says which run this is; a finished parent run with the same key is left as it is.
         name: Name of the parent run.
         experiment: Name of the MLflow experiment.
-        models: One nested run each.
+        models: One nested run each; baselines come last and carry the tag ``family: baseline``.
         tags: Free texts.
         params: Settings of the whole study.
         metrics: Numbers of the whole study.
@@ -103,7 +103,10 @@ def describe_run(
         key=f"{result.folder.name}-{fingerprint(made.study_fingerprint, made.data_fingerprint, trained)}",
         name=result.folder.name,
         experiment=experiment or result.name,
-        models=tuple(describe_model(model, figures=(model_figures or {}).get(model.name, {})) for model in result.models),
+        models=(
+            *(describe_model(model, figures=(model_figures or {}).get(model.name, {})) for model in result.models),
+            *(describe_model(baseline, figures={}) for baseline in result.baselines),
+        ),
         tags={
             "champion": result.champion,
             "vitrail.version": made.vitrail,

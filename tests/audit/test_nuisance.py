@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import grey_opening, maximum_filter, minimum_filter
 from shortcut_data import burn_letter, plain_facts, plain_files, plain_pictures, save
 
-from vitrail.audit.nuisance import nuisance_families, source_of
+from vitrail.audit.nuisance import global_properties, nuisance_families, source_of
 from vitrail.audit.strokes import CORNER, PLACES, strokes
 
 LABELS = ["cyst", "healthy"] * 10
@@ -187,3 +187,20 @@ def test_strokes_all_over_the_picture_are_not_suspect(tmp_path):
             burn_letter(picture, top=top, left=left)
     found, _ = families(tmp_path / "everywhere", pictures=pictures)
     assert not found["overlay"].suspect
+
+
+# ------------------------------------------------------------------------------------------------ the image as a whole
+
+
+def test_properties_of_the_whole_are_the_same_for_any_rows_and_know_no_label_and_no_picture(tmp_path):
+    _, manifest = families(tmp_path)
+    every, few = global_properties(manifest, range(20)), global_properties(manifest, [7, 2])
+    assert [item.name for item in every] == [item.name for item in few]
+    for whole, part in zip(every, few, strict=True):
+        if not whole.levels:
+            assert np.array_equal(part.values, whole.values[[7, 2]], equal_nan=True)
+    (tmp_path / "other").mkdir()
+    turned = [replace(file, label="cyst", path=f"a/b/{number:03d}.png") for number, file in enumerate(manifest.files)]
+    other = save(tmp_path / "other", turned, 255 - plain_pictures(20), manifest.facts)
+    for item, changed in zip(every, global_properties(other, range(20)), strict=True):
+        assert np.array_equal(item.values, changed.values, equal_nan=True) and item.levels == changed.levels

@@ -179,7 +179,8 @@ def test_mlflow_is_told(finished, tmp_path, monkeypatch):
     assert json.loads(result.stdout)["champion"] == "forest"
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         names = database.execute("SELECT name, status FROM runs ORDER BY name").fetchall()
-    assert names == [("forest", "FINISHED"), (Path(json.loads(result.stdout)["run"]).name, "FINISHED")]
+    baselines = [(name, "FINISHED") for name in ("majority-class", "nearest-thumbnail", "nuisance-only")]
+    assert names == [("forest", "FINISHED"), *baselines, (Path(json.loads(result.stdout)["run"]).name, "FINISHED")]
 
 
 # ---------------------------------------------------------------------------------------------------- audit

@@ -89,5 +89,5 @@ def assert_can_be_read_aloud(page: Page) -> None:
     assert all(image.get("alt", "").strip() for image in page.all("img"))
     assert all(svg.get("role") == "img" and svg.get("aria-label") for svg in page.all("svg"))
     assert len(page.all("caption")) == len(page.all("table"))
-    assert all(head.get("scope") in {"col", "row", "colgroup"} for head in page.all("th"))
+    assert all(head.get("scope") in {"col", "row", "colgroup", "rowgroup"} for head in page.all("th"))
     assert page.all("html")[0]["lang"] == "en"

@@ -70,6 +70,22 @@ def nuisance_families(manifest: Manifest, rows: Sequence[int] | IntArray) -> tup
     return tuple(family for family in families if family.properties)
 
 
+def global_properties(manifest: Manifest, rows: Sequence[int] | IntArray) -> tuple[Property, ...]:
+    """Describe images by what the scan knows of each as a whole: file, dimensions, compression, header, grey values, noise.
+
+    Nothing here looks at a place in the picture, and nothing depends on the labels; folders are left out, because where they
+    stand for classes is told by the labels. The same properties come back for any rows, in the same order.
+
+    Args:
+        manifest: The data set.
+        rows: Positions of readable images.
+    """
+    files = [manifest.files[row] for row in rows]
+    facts = {name: manifest.facts[name][rows].astype(np.float64) for name in manifest.facts.dtype.names or ()}
+    of_files = (*_length(files), *_form(files), *_geometry(files), *_compression(files, facts), *_header(files))
+    return (*of_files, *_intensity(facts), *_noise(facts), Property("share of coloured pixels", facts["colour"], unit="share"))
+
+
 # ---------------------------------------------------------------------------------------------------- from the files
 
 
@@ -125,9 +141,13 @@ def _colour(facts: dict[str, DoubleArray]) -> Iterable[Property]:
         yield Property("share of coloured pixels", facts["colour"], unit="share")
 
 
-def _source(files: Sequence[ImageFile]) -> Iterable[Property]:
+def _header(files: Sequence[ImageFile]) -> Iterable[Property]:
     yield _categories("source", (file.source for file in files))
     yield _categories("maker", (file.source.split(" | ")[0] for file in files))
+
+
+def _source(files: Sequence[ImageFile]) -> Iterable[Property]:
+    yield from _header(files)
     folders = [_folder(file) for file in files]
     if not _confined(folders, [file.label for file in files]):
         yield _categories("folder", folders)

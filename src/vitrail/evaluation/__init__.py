@@ -9,19 +9,23 @@ from vitrail.evaluation.evaluate import champion, evaluate, evaluation_of, leade
 from vitrail.evaluation.intervals import wilson_interval
 from vitrail.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, Metric
 from vitrail.evaluation.openings import note_test_opening
+from vitrail.evaluation.paired import MEANING, held_against_baselines, paired_differences
 from vitrail.evaluation.predictions import load_predictions, predictions_of, save_predictions
 
 __all__ = [
     "CLASS_METRICS",
+    "MEANING",
     "OVERALL_METRICS",
     "Metric",
     "RocCurve",
     "champion",
     "evaluate",
     "evaluation_of",
+    "held_against_baselines",
     "leaderboard_row",
     "load_predictions",
     "note_test_opening",
+    "paired_differences",
     "pick_cases",
     "predictions_of",
     "roc_curve",

@@ -185,13 +185,14 @@ def can_draw_roc(predictions: Predictions | None) -> bool:
     return predictions is not None and len(np.unique(predictions.truth[predictions.clean])) > 1
 
 
-def score_intervals(rows: Sequence[tuple[str, Estimate, Estimate]], *, chance: float, key: str) -> str:
+def score_intervals(rows: Sequence[tuple[str, Estimate, Estimate]], *, chance: float, key: str, baselines: int = 0) -> str:
     """Draw one line per model: balanced accuracy with its 95 % interval, clean (filled) above official (hollow).
 
     Args:
         rows: Name, clean estimate, official estimate, from top to bottom.
         chance: Balanced accuracy of guessing, drawn when it falls into the picture.
         key: Prefix of the ids.
+        baselines: So many of the last rows are baselines: below a rule, their names stand back.
     """
     ends = [end for _, *pair in rows for estimate in pair for end in (estimate.value, estimate.low) if end is not None]
     lowest = max(0.0, min(ends, default=0.0) - 0.06)
@@ -205,6 +206,10 @@ def score_intervals(rows: Sequence[tuple[str, Estimate, Estimate]], *, chance: f
         axes.plot([], [], "o-", color=SERIES[0], label="clean test images")
         axes.plot([], [], "o-", color=MUTED, markerfacecolor="none", label="all test images (official)")
         axes.set_yticks(range(len(rows)), [short_name(name) for name, *_ in rows], color=INK)
+        if 0 < baselines < len(rows):
+            axes.axhline(len(rows) - baselines - 0.48, color=GRID, linewidth=1)
+            for name in axes.get_yticklabels()[-baselines:]:
+                name.set_color(MUTED)
         axes.set_ylim(len(rows) - 0.45, -0.55)
         axes.set_xlim(100 * lowest, 100.8)
         axes.grid(False, axis="y")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from vitrail.evaluation import MEANING, held_against_baselines
 from vitrail.records import Estimate, Evaluation, Explanation, Manifest, ModelResult, Predictions, RunResult, Scores, Training
 from vitrail.reporting.figures import can_draw_roc, confusion_matrix, learning_curves, roc_curves, score_intervals
 from vitrail.reporting.images import MapPictures, map_pictures
@@ -128,6 +129,9 @@ class Leaderboard:
         notes: Caveats, as footnotes.
         same: Whether clean and official test images are the same for every model.
         openings_of_data: How often the test images were opened for any model of any study; 0 when they were not.
+        baselines: What the models are held against, simplest first.
+        meaning: What a model that does not beat them has shown.
+        held: How champion and models compare with them, a sentence each.
     """
 
     standings: tuple[Standing, ...]
@@ -136,6 +140,9 @@ class Leaderboard:
     notes: tuple[str, ...]
     same: bool
     openings_of_data: int
+    baselines: tuple[Standing, ...]
+    meaning: str
+    held: tuple[str, ...]
 
 
 def ranked(result: RunResult) -> tuple[ModelResult, ...]:
@@ -151,7 +158,7 @@ def ranked(result: RunResult) -> tuple[ModelResult, ...]:
 def leaderboard(result: RunResult) -> Leaderboard:
     """Collect the leaderboard."""
     models = ranked(result)
-    evaluations = [model.evaluation for model in models if model.evaluation is not None]
+    evaluations = [model.evaluation for model in (*models, *result.baselines) if model.evaluation is not None]
     rows = [
         (evaluation.model, _overall(evaluation.test_clean, "balanced_accuracy"), _overall(evaluation.test, "balanced_accuracy"))
         for evaluation in evaluations
@@ -159,13 +166,17 @@ def leaderboard(result: RunResult) -> Leaderboard:
     estimates = (getattr(evaluation, part).overall.get(name) for evaluation in evaluations for part, name in STANDINGS)
     chance = 1 / max(1, len(result.manifest.classes))
     standings = tuple(_standing(model, position, result.champion) for position, model in enumerate(models, start=1))
+    baselines = tuple(_standing(baseline, position, "") for position, baseline in enumerate(result.baselines, start=1))
     return Leaderboard(
         standings=standings,
-        figure=score_intervals(rows, chance=chance, key="leaderboard") if rows else "",
+        figure=score_intervals(rows, chance=chance, key="leaderboard", baselines=len(baselines)) if rows else "",
         methods=methods(estimates),
-        notes=caveats(standing.scores for standing in standings),
+        notes=caveats(standing.scores for standing in (*standings, *baselines)),
         same=all(evaluation.test.n == evaluation.test_clean.n for evaluation in evaluations),
         openings_of_data=max((evaluation.test_openings_of_data for evaluation in evaluations), default=0),
+        baselines=baselines,
+        meaning=MEANING,
+        held=held_against_baselines(result),
     )
 
 

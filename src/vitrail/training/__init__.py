@@ -1,7 +1,8 @@
 """TRAIN: one protocol for every family, on one split."""
 
+from vitrail.training.baselines import BASELINES, Predict, Scores, fit_baseline
 from vitrail.training.features import features
 from vitrail.training.schedules import check_schedule
 from vitrail.training.train import Job, Trained, train
 
-__all__ = ["Job", "Trained", "check_schedule", "features", "train"]
+__all__ = ["BASELINES", "Job", "Predict", "Scores", "Trained", "check_schedule", "features", "fit_baseline", "train"]
