@@ -60,6 +60,10 @@ def run_summary(result: RunResult) -> dict[str, Any]:
         "champion": result.champion or None,
         "audit": summary(result.audit),
         "leaderboard": leaderboard,
+        "energy": {
+            "run": record_to_plain(result.energy),
+            "training": {model.name: record_to_plain(model.training.energy) for model in result.models if model.training},
+        },
     }
 
 

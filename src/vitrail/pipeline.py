@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from vitrail.audit import ask, check_acceptances, enforce, judge
 from vitrail.audit.fixes import apply_fixes, read_fixes
 from vitrail.audit_folder import AuditPaths, audit_folder, save_audit
 from vitrail.datasets import find_layout, scan_folder
+from vitrail.energy import Meter, check_energy
 from vitrail.engine import share_cores
 from vitrail.errors import Problem, StudyError, UsageError, VitrailError
 from vitrail.evaluation import evaluation_of, note_test_opening, pick_cases, predictions_of, save_predictions
@@ -123,16 +125,22 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
             shutil.rmtree(folder.path)
         sweep(folder.path)
         split = _open(folder, study, manifest, audit_report)
+        meter = Meter(study.energy, folder.energy, progress)
         for settings in study.models:
-            _train(settings, Job(study, manifest, split, folder.model(settings.name).path, cache_of(study), progress), folder)
+            job = Job(study, manifest, split, folder.model(settings.name).path, cache_of(study), progress)
+            _train(settings, job, folder, meter)
         if until == "train":
             return folder.result()
         for settings in study.models:
-            _evaluate(settings, study, manifest, split, folder.model(settings.name), progress)
+            if _to_evaluate(folder.model(settings.name)):
+                with meter.lap(f"{settings.name}: evaluation"):
+                    _evaluate(settings, study, manifest, split, folder.model(settings.name), progress)
         if until == "evaluate":
             return folder.result()
         for settings in study.models:
-            _explain(settings, study, manifest, folder.model(settings.name), progress)
+            if _to_explain(study, folder.model(settings.name)):
+                with meter.lap(f"{settings.name}: explanation"):
+                    _explain(settings, study, manifest, folder.model(settings.name), progress)
         result = folder.result()
         write_report(result, folder.report)
         if study.tracking.enabled:
@@ -217,6 +225,10 @@ def _check_settings(study: Study) -> None:
         check_acceptances(study.audit)
     except StudyError as error:
         problems += error.problems
+    try:
+        check_energy(study.energy)
+    except StudyError as error:
+        problems += error.problems
     if problems:
         raise StudyError(f"study {study.name}", tuple(problems))
 
@@ -246,7 +258,7 @@ def _split_of(study: Study, manifest: Manifest, report: AuditReport) -> Split:
     return make_split(manifest, report, settings=study.split, seed=study.seed)
 
 
-def _train(settings: ModelSettings, job: Job, folder: RunFolder) -> None:
+def _train(settings: ModelSettings, job: Job, folder: RunFolder, meter: Meter) -> None:
     """Train one model and pack it. One that cannot be trained is left out, and says why."""
     model = folder.model(settings.name)
     if model.training.exists():
@@ -255,8 +267,10 @@ def _train(settings: ModelSettings, job: Job, folder: RunFolder) -> None:
         job.progress.say(f"{settings.name}: the split has changed; training anew")
         model.tidy()
     model.forget()
+    resumed = "an earlier part of this training, which was interrupted, is not in it" if model.checkpoint.exists() else ""
     try:
-        trained = train(settings, job)
+        with meter.lap(f"{settings.name}: training", note=resumed) as lap:
+            trained = train(settings, job)
     except UsageError:
         raise
     except VitrailError as error:
@@ -274,16 +288,18 @@ def _train(settings: ModelSettings, job: Job, folder: RunFolder) -> None:
         data_fingerprint=job.manifest.fingerprint,
         study_fingerprint=job.study.fingerprint,
     )
-    write_record(model.training, trained.training)
+    write_record(model.training, replace(trained.training, energy=lap.energy))
     model.tidy()
+
+
+def _to_evaluate(model: ModelFolder) -> bool:
+    return model.training.exists() and not model.evaluation.exists()
 
 
 def _evaluate(
     settings: ModelSettings, study: Study, manifest: Manifest, split: Split, model: ModelFolder, progress: Progress
 ) -> None:
     """Score validation and test images with the packed model: what is evaluated is what will serve."""
-    if model.evaluation.exists() or not model.training.exists():
-        return
     package = load_package(model.package)
 
     def predict(part: Literal["validation", "test"]) -> Predictions:
@@ -309,6 +325,10 @@ def _evaluate(
         test_openings_of_data=of_data,
     )
     write_record(model.evaluation, evaluation)
+
+
+def _to_explain(study: Study, model: ModelFolder) -> bool:
+    return bool(study.explanation.gallery) and model.evaluation.exists() and not model.explanations.exists()
 
 
 def _explain(settings: ModelSettings, study: Study, manifest: Manifest, model: ModelFolder, progress: Progress) -> None:

@@ -371,6 +371,25 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Energy:
+    """Electricity that some work took; ``None`` means not known, and ``note`` says why. It is never zero for want of a meter.
+
+    Attributes:
+        kwh: Kilowatt-hours.
+        co2_kg: Kilograms of carbon dioxide equivalent.
+        seconds: Wall-clock time that was measured.
+        method: What was measured and what was estimated, and the carbon per kilowatt-hour, in words.
+        note: Why a number is missing, or a caveat; else empty.
+    """
+
+    kwh: float | None = None
+    co2_kg: float | None = None
+    seconds: float = 0.0
+    method: str = ""
+    note: str = "not measured"
+
+
+@dataclass(frozen=True)
 class Training:
     """How one model was trained.
 
@@ -386,6 +405,7 @@ class Training:
         seconds: Wall-clock time of the training itself, over all resumed parts.
         split: Fingerprint of the split it was trained on.
         settings: The settings it was trained with, resolved, as plain data.
+        energy: Electricity that training took, the preparing of its images included.
     """
 
     model: str
@@ -399,6 +419,7 @@ class Training:
     seconds: float
     split: str = ""
     settings: dict[str, object] = field(default_factory=dict)
+    energy: Energy = Energy()
 
 
 # ---------------------------------------------------------------------------------------------------- evaluation
@@ -600,6 +621,7 @@ class RunResult:
         champion: Name of the model with the best validation score; empty when none was trained.
         provenance: What made the run.
         study: The study as YAML text.
+        energy: Electricity that training, evaluation and explanation took together.
     """
 
     name: str
@@ -611,6 +633,7 @@ class RunResult:
     champion: str
     provenance: Provenance = field(repr=False)
     study: str = field(repr=False)
+    energy: Energy = Energy()
 
     def trained(self) -> Iterator[ModelResult]:
         """The models that were trained and evaluated."""

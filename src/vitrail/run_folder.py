@@ -1,7 +1,7 @@
 """A run on disk: what stands where, so that a killed run goes on where it stopped and a finished one can be read again.
 
     <output>/<study>-<fingerprint>/
-      study.yaml  provenance.json  manifest.json  audit.json  split.csv  report.html
+      study.yaml  provenance.json  manifest.json  audit.json  split.csv  report.html  energy.json
       models/<name>/training.json  package/  predictions-validation.csv  predictions-test.csv  evaluation.json
                     explanations/  failure.txt; while it trains: checkpoint.pt  embedder.onnx
     <output>/test-openings.json   when the test images of which data set were opened, for which model
@@ -22,6 +22,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitrail.energy import total_use
 from vitrail.errors import OutputError, UsageError
 from vitrail.evaluation import champion, load_predictions
 from vitrail.explanation import load_explanations
@@ -60,6 +61,11 @@ class ModelFolder:
     def explanations(self) -> Path:
         """Maps of some test images."""
         return self.path / "explanations"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where a training under way goes on after a kill."""
+        return self.path / "checkpoint.pt"
 
     @property
     def failure(self) -> Path:
@@ -135,6 +141,11 @@ class RunFolder:
         """The page."""
         return self.path / "report.html"
 
+    @property
+    def energy(self) -> Path:
+        """What every step took in electricity."""
+        return self.path / "energy.json"
+
     def model(self, name: str) -> ModelFolder:
         """Return the folder of one model."""
         return ModelFolder(self.path / "models" / name)
@@ -169,6 +180,7 @@ class RunFolder:
             champion=champion(evaluations) if evaluations else "",
             provenance=read_record(self.provenance, Provenance),
             study=self.study.read_text(encoding="utf-8"),
+            energy=total_use(self.energy),
         )
 
 

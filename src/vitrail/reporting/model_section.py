@@ -9,7 +9,7 @@ from vitrail.records import Estimate, Evaluation, Explanation, Manifest, ModelRe
 from vitrail.reporting.figures import can_draw_roc, confusion_matrix, learning_curves, roc_curves, score_intervals
 from vitrail.reporting.images import MapPictures, map_pictures
 from vitrail.reporting.thumbnails import Thumbnails
-from vitrail.reporting.wording import Shown, caveats, counted, duration, methods, metric, show
+from vitrail.reporting.wording import Shown, caveats, counted, duration, electricity, methods, metric, show
 
 CLASS_METRICS = ("sensitivity", "specificity", "positive_predictive_value", "f1_score", "auc")
 
@@ -250,6 +250,7 @@ def _facts(training: Training) -> tuple[tuple[str, str], ...]:
         kept = f"epoch {training.best_epoch} of {len(training.epochs)}" if training.best_epoch else "none recorded"
         facts.append(("Weights kept", kept))
     facts.append(("Why training ended", training.stopped or "not recorded"))
+    facts.append(("Electricity of training", electricity(training.energy)))
     return tuple(facts)
 
 
