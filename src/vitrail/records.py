@@ -405,6 +405,8 @@ class Training:
         seconds: Wall-clock time of the training itself, over all resumed parts.
         split: Fingerprint of the split it was trained on.
         settings: The settings it was trained with, resolved, as plain data.
+        batch_size: Images per step at the end, smaller than ``settings`` say where batches did not fit into memory; ``None`` for
+            what is fitted in one go.
         energy: Electricity that training took, the preparing of its images included.
     """
 
@@ -419,6 +421,7 @@ class Training:
     seconds: float
     split: str = ""
     settings: dict[str, object] = field(default_factory=dict)
+    batch_size: int | None = None
     energy: Energy = Energy()
 
 

@@ -136,6 +136,7 @@ def describe_model(result: ModelResult, *, figures: Mapping[str, str]) -> Tracke
     if training is not None:
         metrics |= {"training.seconds": training.seconds, "training.best_epoch": training.best_epoch}
         metrics |= {"training.images": training.images, "training.parameters": training.parameters}
+        metrics |= {"training.batch_size": training.batch_size} if training.batch_size is not None else {}
         metrics |= energy_metrics(training.energy, prefix="training.energy")
         tags |= {"mlflow.note.content": training.description, "stopped": training.stopped}
         tags |= {"energy": training.energy.method or training.energy.note}

@@ -249,9 +249,20 @@ def _facts(training: Training) -> tuple[tuple[str, str], ...]:
     if training.epochs:
         kept = f"epoch {training.best_epoch} of {len(training.epochs)}" if training.best_epoch else "none recorded"
         facts.append(("Weights kept", kept))
+    if training.batch_size is not None:
+        facts.append(("Images per step", _batch_size(training)))
     facts.append(("Why training ended", training.stopped or "not recorded"))
     facts.append(("Electricity of training", electricity(training.energy)))
     return tuple(facts)
+
+
+def _batch_size(training: Training) -> str:
+    """Say how many images a step had, and that they were fewer than asked for where memory was too small."""
+    chosen = training.settings.get("training")
+    wished = chosen.get("batch_size") if isinstance(chosen, dict) else None
+    if wished is None or training.batch_size == wished:
+        return f"{training.batch_size:,}"
+    return f"{training.batch_size:,} at the end: the {wished:,} asked for did not fit into memory"
 
 
 def _title(what: str, scores: Scores) -> str:

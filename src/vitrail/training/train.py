@@ -224,6 +224,7 @@ def _outcome(module: Any, outcome: Any) -> dict[str, Any]:
         "epochs": outcome.epochs,
         "best_epoch": outcome.best_epoch,
         "stopped": outcome.stopped,
+        "batch_size": outcome.batch_size,
     }
 
 
@@ -236,6 +237,7 @@ def _record(
     epochs: tuple[Epoch, ...] = (),
     best_epoch: int = 0,
     stopped: str = "fitted in one go",
+    batch_size: int | None = None,
 ) -> Training:
     resolved = settings.model_copy(
         update={"preprocess": job.study.preprocess_for(settings), "training": job.study.training_for(settings)}
@@ -252,4 +254,5 @@ def _record(
         seconds=seconds,
         split=job.split.fingerprint,
         settings=resolved.model_dump(mode="json"),
+        batch_size=batch_size,
     )
