@@ -571,6 +571,7 @@ class ModelResult:
         predictions: Its test predictions.
         explanations: Maps for the report's gallery.
         failure: Why there is no such model, and the next step; else empty.
+        augmented: File with examples of its augmented training images, where there are any.
     """
 
     name: str
@@ -581,6 +582,7 @@ class ModelResult:
     predictions: Predictions | None = None
     explanations: tuple[Explanation, ...] = ()
     failure: str = ""
+    augmented: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     <output>/<study>-<fingerprint>/
       study.yaml  provenance.json  manifest.json  audit.json  split.csv  report.html  energy.json
       models/<name>/training.json  package/  predictions-validation.csv  predictions-test.csv  evaluation.json
-                    explanations/  failure.txt; while it trains: checkpoint.pt  embedder.onnx
+                    explanations/  augmented.npz  failure.txt; while it trains: checkpoint.pt  embedder.onnx
     <output>/test-openings.json   when the test images of which data set were opened, for which model
     <output>/cache/               scans, pixels, backbones, features: may be deleted at any time
     <output>/mlflow.db            what MLflow was told
@@ -68,6 +68,11 @@ class ModelFolder:
         return self.path / "checkpoint.pt"
 
     @property
+    def augmented(self) -> Path:
+        """What the augmentation made of some training images; only where there was one."""
+        return self.path / "augmented.npz"
+
+    @property
     def failure(self) -> Path:
         """Why there is no such model."""
         return self.path / "failure.txt"
@@ -78,7 +83,7 @@ class ModelFolder:
 
     def forget(self) -> None:
         """Remove what was made from the model: it is about to be trained anew."""
-        for path in (self.training, self.evaluation, self.failure):
+        for path in (self.training, self.evaluation, self.failure, self.augmented):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.explanations, ignore_errors=True)
 
@@ -102,6 +107,7 @@ class ModelFolder:
             evaluation=read_record(self.evaluation, Evaluation) if evaluated else None,
             predictions=load_predictions(self.predictions("test")) if evaluated else None,
             explanations=load_explanations(self.explanations) if self.explanations.exists() else (),
+            augmented=self.augmented if self.augmented.exists() else None,
         )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from vitrail.preprocess.examples import load_examples
 from vitrail.records import Estimate, Evaluation, Explanation, Manifest, ModelResult, Predictions, RunResult, Scores, Training
+from vitrail.reporting.augmentation import augmented_examples_figure
 from vitrail.reporting.figures import can_draw_roc, confusion_matrix, learning_curves, roc_curves, score_intervals
 from vitrail.reporting.images import MapPictures, map_pictures
-from vitrail.reporting.thumbnails import Thumbnails
+from vitrail.reporting.thumbnails import Picture, Thumbnails
 from vitrail.reporting.wording import Shown, caveats, counted, duration, electricity, methods, metric, show
 
 CLASS_METRICS = ("sensitivity", "specificity", "positive_predictive_value", "f1_score", "auc")
@@ -115,6 +117,7 @@ class ModelView:
     overall_table: ScoreTable | None
     roc: str
     cases: tuple[Case, ...]
+    augmented: tuple[tuple[str, tuple[Picture, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -237,7 +240,19 @@ def _model_view(model: ModelResult, standing: Standing, manifest: Manifest, thum
         overall_table=_overall_table(evaluation) if evaluation else None,
         roc=roc,
         cases=tuple(_case(explanation, model.predictions, manifest, thumbnails) for explanation in model.explanations),
+        augmented=_augmented(model),
     )
+
+
+def _augmented(model: ModelResult) -> tuple[tuple[str, tuple[Picture, ...]], ...]:
+    """Draw what the augmentation makes of some training images; nothing where the file is gone or damaged."""
+    if model.augmented is None:
+        return ()
+    try:
+        pictures, names = load_examples(model.augmented)
+    except (OSError, ValueError):
+        return ()
+    return augmented_examples_figure(pictures, names)
 
 
 def _facts(training: Training) -> tuple[tuple[str, str], ...]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from vitrail.models import FAMILIES, DenseHead, DescriptorEmbedder, EstimatorHead, OnnxEmbedder, describe, family_module
 from vitrail.preprocess import decode_cache, make_recipe
+from vitrail.preprocess.examples import augmented_examples, augments, save_examples
 from vitrail.progress import SILENT, Progress
 from vitrail.records import Epoch, FloatArray, IntArray, Manifest, Split, Training
 from vitrail.storage import write_bytes
@@ -21,6 +22,9 @@ from vitrail.training.schedules import check_schedule
 
 OPEN_SIZE = 128
 """Side of the input in pixels where neither the study nor the family says one."""
+
+EXAMPLE_CLASSES, EXAMPLE_VARIANTS = 6, 4
+"""Of how many classes the report shows what the augmentation makes of an image, and how many variants of each."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,7 @@ def _network(settings: Any, job: Job) -> Trained:
     recipe = family.recipe(settings, preprocess) if hasattr(family, "recipe") else make_recipe(preprocess, size=OPEN_SIZE)
     rows = np.concatenate([job.training_rows, job.validation_rows])
     pixels = decode_cache(job.manifest, rows, recipe, cache=job.cache, progress=job.progress)
+    _keep_examples(settings, job, pixels)
     classes = len(job.manifest.classes)
     network = family.build(settings, recipe, classes=classes, seed=job.study.seed)
     network.to(memory_format=torch.channels_last)  # a quarter less time per step on a CPU
@@ -207,6 +212,16 @@ def _network(settings: Any, job: Job) -> Trained:
     write_bytes(path, graph)
     embedder = OnnxEmbedder(path, recipe, network.trunk.pooling)
     return Trained(embedder, network.head.to_head(), _record(settings, job, **_outcome(network, outcome)))
+
+
+def _keep_examples(settings: Any, job: Job, pixels: Any) -> None:
+    """Keep, for the report, what the augmentation makes of the first training image of each class."""
+    if not (settings.augment and augments(job.study.augment)):
+        return
+    labels, first = np.unique(job.manifest.labels[job.training_rows], return_index=True)
+    labels, first = labels[:EXAMPLE_CLASSES], first[:EXAMPLE_CLASSES]
+    pictures = augmented_examples(pixels[first], job.study.augment, variants=EXAMPLE_VARIANTS, seed=job.study.seed)
+    save_examples(job.folder / "augmented.npz", pictures, [job.manifest.classes[label] for label in labels])
 
 
 def _balanced(settings: ModelSettings, job: Job, *, unless: str = "") -> BalancedSet:
