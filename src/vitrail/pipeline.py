@@ -44,7 +44,7 @@ from vitrail.storage import fingerprint, locked, read_record, sweep, write_recor
 from vitrail.study import ModelSettings, Study
 from vitrail.tracked import TrackedRun, describe_run
 from vitrail.tracking import TrackingError, track_study
-from vitrail.training import Job, check_schedule, features, train
+from vitrail.training import Job, batch_remarks, check_schedule, features, train
 
 Step = Literal["train", "evaluate", "report"]
 
@@ -128,6 +128,8 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
         meter = Meter(study.energy, folder.energy, progress)
         for settings in study.models:
             job = Job(study, manifest, split, folder.model(settings.name).path, cache_of(study), progress)
+            for remark in batch_remarks(settings, job):
+                progress.say(remark)
             _train(settings, job, folder, meter)
         if until == "train":
             return folder.result()
@@ -217,8 +219,9 @@ def _check_settings(study: Study) -> None:
     problems: list[Problem] = []
     for settings in study.models:
         try:
-            check_model(settings, study.preprocess_for(settings))
-            check_schedule(study.training_for(settings), source="study", key=f"models.{settings.name}.training")
+            resolved = settings.model_copy(update={"training": study.training_for(settings)})
+            check_model(resolved, study.preprocess_for(settings))
+            check_schedule(resolved.training, source="study", key=f"models.{settings.name}.training")
         except StudyError as error:
             problems += error.problems
     try:

@@ -1,7 +1,8 @@
 """TRAIN: one protocol for every family, on one split."""
 
+from vitrail.training.batches import batch_remarks
 from vitrail.training.features import features
 from vitrail.training.schedules import check_schedule
 from vitrail.training.train import Job, Trained, train
 
-__all__ = ["Job", "Trained", "check_schedule", "features", "train"]
+__all__ = ["Job", "Trained", "batch_remarks", "check_schedule", "features", "train"]
