@@ -74,7 +74,7 @@ def test_every_problem_of_a_file_is_told_at_once_and_in_its_order(tmp_path):
     [
         ("seed", "must be a valid integer, unable to parse string as an integer.", "'many'"),
         ("models[0].trees", "must be greater than or equal to 1.", "0"),
-        ("models[1].training.optimiser", "must be one of 'adam', 'adamw', 'sgd' or 'rmsprop'.", "'adamm'"),
+        ("models[1].training.optimiser", "must be one of 'adam', 'adamw', 'sgd' or 'rmsprop'. Did you mean 'adam'?", "'adamm'"),
         ("models[1].kernel", "must be one of 3, 5 or 7.", "4"),
         (
             "models[2].model",

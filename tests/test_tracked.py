@@ -1,9 +1,11 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from vitrail.records import (
     AuditReport,
+    Energy,
     Epoch,
     Estimate,
     Evaluation,
@@ -130,3 +132,16 @@ def test_the_key_follows_folder_study_data_and_the_models_that_were_trained(resu
     }
     assert len(keys) == 4
     assert key() == key(study="# a comment\n" + result.study) and key().startswith("run-1-")
+
+
+def test_energy_is_a_metric_where_it_was_measured_and_a_sentence_where_not(result):
+    known = Energy(0.5, 0.028, 60.0, "metered", "")
+    training = dataclasses.replace(result.models[0].training, energy=known)
+    models = (dataclasses.replace(result.models[0], training=training), result.models[1])
+    run = describe_run(dataclasses.replace(result, models=models, energy=Energy(note="not measured: no meter")))
+    assert not [name for name in run.metrics if name.startswith("energy")]
+    assert run.tags["energy"] == "not measured: no meter"
+    cnn, forest = run.models
+    assert cnn.metrics["training.energy.kwh"] == 0.5 and cnn.metrics["training.energy.co2_kg"] == 0.028
+    assert cnn.tags["energy"] == "metered"
+    assert not [name for name in forest.metrics if "energy" in name]

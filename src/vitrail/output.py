@@ -71,6 +71,10 @@ def run_summary(result: RunResult) -> dict[str, Any]:
         ],
         "differences": [{**record_to_plain(one), "beaten": one.beaten} for one in result.differences],
         "against_baselines": list(held_against_baselines(result)),
+        "energy": {
+            "run": record_to_plain(result.energy),
+            "training": {model.name: record_to_plain(model.training.energy) for model in result.models if model.training},
+        },
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from vitrail.audit import ask, check_acceptances, enforce, judge
 from vitrail.audit.fixes import apply_fixes, read_fixes
 from vitrail.audit_folder import AuditPaths, audit_folder, save_audit
 from vitrail.datasets import find_layout, scan_folder
+from vitrail.energy import Meter, check_energy
 from vitrail.engine import share_cores
 from vitrail.errors import Problem, StudyError, UsageError, VitrailError
 from vitrail.evaluation import (
@@ -50,7 +52,7 @@ from vitrail.storage import fingerprint, locked, read_record, sweep, write_recor
 from vitrail.study import ModelSettings, Study
 from vitrail.tracked import TrackedRun, describe_run
 from vitrail.tracking import TrackingError, track_study
-from vitrail.training import BASELINES, Job, Predict, Scores, check_schedule, features, fit_baseline, train
+from vitrail.training import BASELINES, Job, Predict, Scores, batch_remarks, check_schedule, features, fit_baseline, train
 
 Step = Literal["train", "evaluate", "report"]
 
@@ -131,18 +133,26 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
             shutil.rmtree(folder.path)
         sweep(folder.path)
         split = _open(folder, study, manifest, audit_report)
+        meter = Meter(study.energy, folder.energy, progress)
         for settings in study.models:
-            _train(settings, Job(study, manifest, split, folder.model(settings.name).path, cache_of(study), progress), folder)
+            job = Job(study, manifest, split, folder.model(settings.name).path, cache_of(study), progress)
+            for remark in batch_remarks(settings, job):
+                progress.say(remark)
+            _train(settings, job, folder, meter)
         if until == "train":
             return folder.result()
         for settings in study.models:
-            _evaluate(settings, study, manifest, split, folder.model(settings.name), progress)
+            if _to_evaluate(folder.model(settings.name)):
+                with meter.lap(f"{settings.name}: evaluation"):
+                    _evaluate(settings, study, manifest, split, folder.model(settings.name), progress)
         if study.evaluation.baselines:
             _evaluate_baselines(study, manifest, split, folder, progress)
         if until == "evaluate":
             return folder.result()
         for settings in study.models:
-            _explain(settings, study, manifest, folder.model(settings.name), progress)
+            if _to_explain(study, folder.model(settings.name)):
+                with meter.lap(f"{settings.name}: explanation"):
+                    _explain(settings, study, manifest, folder.model(settings.name), progress)
         result = folder.result()
         write_report(result, folder.report)
         if study.tracking.enabled:
@@ -219,12 +229,17 @@ def _check_settings(study: Study) -> None:
     problems: list[Problem] = []
     for settings in study.models:
         try:
-            check_model(settings, study.preprocess_for(settings))
-            check_schedule(study.training_for(settings), source="study", key=f"models.{settings.name}.training")
+            resolved = settings.model_copy(update={"training": study.training_for(settings)})
+            check_model(resolved, study.preprocess_for(settings))
+            check_schedule(resolved.training, source="study", key=f"models.{settings.name}.training")
         except StudyError as error:
             problems += error.problems
     try:
         check_acceptances(study.audit)
+    except StudyError as error:
+        problems += error.problems
+    try:
+        check_energy(study.energy)
     except StudyError as error:
         problems += error.problems
     if problems:
@@ -256,7 +271,7 @@ def _split_of(study: Study, manifest: Manifest, report: AuditReport) -> Split:
     return make_split(manifest, report, settings=study.split, seed=study.seed)
 
 
-def _train(settings: ModelSettings, job: Job, folder: RunFolder) -> None:
+def _train(settings: ModelSettings, job: Job, folder: RunFolder, meter: Meter) -> None:
     """Train one model and pack it. One that cannot be trained is left out, and says why."""
     model = folder.model(settings.name)
     if model.training.exists():
@@ -265,8 +280,10 @@ def _train(settings: ModelSettings, job: Job, folder: RunFolder) -> None:
         job.progress.say(f"{settings.name}: the split has changed; training anew")
         model.tidy()
     model.forget()
+    resumed = "an earlier part of this training, which was interrupted, is not in it" if model.checkpoint.exists() else ""
     try:
-        trained = train(settings, job)
+        with meter.lap(f"{settings.name}: training", note=resumed) as lap:
+            trained = train(settings, job)
     except UsageError:
         raise
     except VitrailError as error:
@@ -284,16 +301,18 @@ def _train(settings: ModelSettings, job: Job, folder: RunFolder) -> None:
         data_fingerprint=job.manifest.fingerprint,
         study_fingerprint=job.study.fingerprint,
     )
-    write_record(model.training, trained.training)
+    write_record(model.training, replace(trained.training, energy=lap.energy))
     model.tidy()
+
+
+def _to_evaluate(model: ModelFolder) -> bool:
+    return model.training.exists() and not model.evaluation.exists()
 
 
 def _evaluate(
     settings: ModelSettings, study: Study, manifest: Manifest, split: Split, model: ModelFolder, progress: Progress
 ) -> None:
     """Score validation and test images with the packed model: what is evaluated is what will serve."""
-    if model.evaluation.exists() or not model.training.exists():
-        return
     package = load_package(model.package)
 
     def scores(part: Part) -> Scores:
@@ -366,6 +385,10 @@ def _evaluate_baselines(study: Study, manifest: Manifest, split: Split, folder: 
     held = [load_predictions(folder.baseline(baseline.name).predictions("test")) for baseline in BASELINES]
     differences = paired_differences(tested, held, settings=study.evaluation, seed=study.seed)
     write_record(folder.differences, list(differences))
+
+
+def _to_explain(study: Study, model: ModelFolder) -> bool:
+    return bool(study.explanation.gallery) and model.evaluation.exists() and not model.explanations.exists()
 
 
 def _explain(settings: ModelSettings, study: Study, manifest: Manifest, model: ModelFolder, progress: Progress) -> None:

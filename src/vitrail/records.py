@@ -371,6 +371,25 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Energy:
+    """Electricity that some work took; ``None`` means not known, and ``note`` says why. It is never zero for want of a meter.
+
+    Attributes:
+        kwh: Kilowatt-hours.
+        co2_kg: Kilograms of carbon dioxide equivalent.
+        seconds: Wall-clock time that was measured.
+        method: What was measured and what was estimated, and the carbon per kilowatt-hour, in words.
+        note: Why a number is missing, or a caveat; else empty.
+    """
+
+    kwh: float | None = None
+    co2_kg: float | None = None
+    seconds: float = 0.0
+    method: str = ""
+    note: str = "not measured"
+
+
+@dataclass(frozen=True)
 class Training:
     """How one model was trained.
 
@@ -386,6 +405,9 @@ class Training:
         seconds: Wall-clock time of the training itself, over all resumed parts.
         split: Fingerprint of the split it was trained on.
         settings: The settings it was trained with, resolved, as plain data.
+        batch_size: Images per step at the end, smaller than ``settings`` say where batches did not fit into memory; ``None`` for
+            what is fitted in one go.
+        energy: Electricity that training took, the preparing of its images included.
     """
 
     model: str
@@ -399,6 +421,8 @@ class Training:
     seconds: float
     split: str = ""
     settings: dict[str, object] = field(default_factory=dict)
+    batch_size: int | None = None
+    energy: Energy = Energy()
 
 
 # ---------------------------------------------------------------------------------------------------- evaluation
@@ -569,6 +593,7 @@ class ModelResult:
         predictions: Its test predictions.
         explanations: Maps for the report's gallery.
         failure: Why there is no such model, and the next step; else empty.
+        augmented: File with examples of its augmented training images, where there are any.
     """
 
     name: str
@@ -579,6 +604,7 @@ class ModelResult:
     predictions: Predictions | None = None
     explanations: tuple[Explanation, ...] = ()
     failure: str = ""
+    augmented: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -625,6 +651,7 @@ class RunResult:
         baselines: What the models must be held against, simplest first; they have no package. Empty before the evaluation, and
             where the study wants none.
         differences: Every evaluated model against every baseline.
+        energy: Electricity that training, evaluation and explanation took together.
     """
 
     name: str
@@ -638,6 +665,7 @@ class RunResult:
     study: str = field(repr=False)
     baselines: tuple[ModelResult, ...] = field(default=(), repr=False)
     differences: tuple[Difference, ...] = field(default=(), repr=False)
+    energy: Energy = Energy()
 
     def trained(self) -> Iterator[ModelResult]:
         """The models that were trained and evaluated."""

@@ -1,9 +1,9 @@
 """A run on disk: what stands where, so that a killed run goes on where it stopped and a finished one can be read again.
 
     <output>/<study>-<fingerprint>/
-      study.yaml  provenance.json  manifest.json  audit.json  split.csv  report.html
+      study.yaml  provenance.json  manifest.json  audit.json  split.csv  report.html  energy.json
       models/<name>/training.json  package/  predictions-validation.csv  predictions-test.csv  evaluation.json
-                    explanations/  failure.txt; while it trains: checkpoint.pt  embedder.onnx
+                    explanations/  augmented.npz  failure.txt; while it trains: checkpoint.pt  embedder.onnx
       baselines/<name>/training.json  predictions-validation.csv  predictions-test.csv  evaluation.json
       baselines/differences.json   every model against every baseline
     <output>/test-openings.json   when the test images of which data set were opened, for which model
@@ -24,6 +24,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitrail.energy import total_use
 from vitrail.errors import OutputError, UsageError
 from vitrail.evaluation import champion, load_predictions
 from vitrail.explanation import load_explanations
@@ -65,6 +66,16 @@ class ModelFolder:
         return self.path / "explanations"
 
     @property
+    def checkpoint(self) -> Path:
+        """Where a training under way goes on after a kill."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def augmented(self) -> Path:
+        """What the augmentation made of some training images; only where there was one."""
+        return self.path / "augmented.npz"
+
+    @property
     def failure(self) -> Path:
         """Why there is no such model."""
         return self.path / "failure.txt"
@@ -75,7 +86,7 @@ class ModelFolder:
 
     def forget(self) -> None:
         """Remove what was made from the model: it is about to be trained anew."""
-        for path in (self.training, self.evaluation, self.failure):
+        for path in (self.training, self.evaluation, self.failure, self.augmented):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.explanations, ignore_errors=True)
 
@@ -99,6 +110,7 @@ class ModelFolder:
             evaluation=read_record(self.evaluation, Evaluation) if evaluated else None,
             predictions=load_predictions(self.predictions("test")) if evaluated else None,
             explanations=load_explanations(self.explanations) if self.explanations.exists() else (),
+            augmented=self.augmented if self.augmented.exists() else None,
         )
 
 
@@ -137,6 +149,11 @@ class RunFolder:
     def report(self) -> Path:
         """The page."""
         return self.path / "report.html"
+
+    @property
+    def energy(self) -> Path:
+        """What every step took in electricity."""
+        return self.path / "energy.json"
 
     def model(self, name: str) -> ModelFolder:
         """Return the folder of one model."""
@@ -183,6 +200,7 @@ class RunFolder:
             study=self.study.read_text(encoding="utf-8"),
             baselines=self._baselines() if study.evaluation.baselines else (),
             differences=self._differences({evaluation.model for evaluation in evaluations}) if study.evaluation.baselines else (),
+            energy=total_use(self.energy),
         )
 
     def _baselines(self) -> tuple[ModelResult, ...]:

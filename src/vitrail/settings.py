@@ -368,6 +368,33 @@ class ExplanationSettings(Settings):
     )
 
 
+def _country_code(code: str | None) -> str | None:
+    if code is not None and re.fullmatch("[A-Z]{3}", code) is None:
+        raise ValueError("must be the country's code of three capital letters (ISO 3166-1 alpha-3), such as FRA or DEU")
+    return code
+
+
+class EnergySettings(Settings):
+    """Energy: electricity and carbon dioxide of a run. Needs the extra `vitrail[energy]`; without it nothing is measured."""
+
+    measure: bool = Field(
+        default=True,
+        description="Measure (or, where the machine has no meter, estimate) the electricity of training, evaluation and "
+        "explanation, if codecarbon is installed.",
+    )
+    country: Annotated[str | None, AfterValidator(_country_code)] = Field(
+        default=None,
+        description="Whose electricity it is: code of three letters, such as FRA; the carbon per kWh comes from a table, not "
+        "from the network; null: no carbon is estimated.",
+    )
+    intensity: float | None = Field(
+        default=None,
+        ge=0,
+        le=2000,
+        description="Grams of CO2 equivalent per kWh, where the supplier's own number is known; it goes before country.",
+    )
+
+
 class TrackingSettings(Settings):
     """Tracking with MLflow."""
 

@@ -26,6 +26,7 @@ from vitrail.settings import (
     AuditSettings,
     AugmentSettings,
     DataSettings,
+    EnergySettings,
     EvaluationSettings,
     ExplanationSettings,
     Name,
@@ -49,6 +50,7 @@ __all__ = [
     "BoostedSettings",
     "CnnSettings",
     "DataSettings",
+    "EnergySettings",
     "EvaluationSettings",
     "ExplanationSettings",
     "FinetuneSettings",
@@ -116,6 +118,7 @@ class Study(Settings):
     search: SearchSettings = Field(default=SearchSettings(), description="Search.")
     evaluation: EvaluationSettings = Field(default=EvaluationSettings(), description="Evaluate.")
     explanation: ExplanationSettings = Field(default=ExplanationSettings(), description="Explain.")
+    energy: EnergySettings = Field(default=EnergySettings(), description="Energy: electricity and carbon dioxide of a run.")
     tracking: TrackingSettings = Field(default=TrackingSettings(), description="Tracking with MLflow.")
 
     @field_validator("models")
@@ -186,7 +189,7 @@ class Study(Settings):
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with any setting that may change a result (not with places or tracking)."""
-        return fingerprint(self.model_dump(mode="json", exclude={"output", "tracking", "data", "audit", "search"}))
+        return fingerprint(self.model_dump(mode="json", exclude={"output", "energy", "tracking", "data", "audit", "search"}))
 
     # ------------------------------------------------------------------------------------------ resolved settings
 

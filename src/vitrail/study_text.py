@@ -148,7 +148,9 @@ def _in_words(place: _Place, detail: Any) -> Problem:
         case "missing":
             return Problem(place.key, "missing, and it has no default.", "nothing")
         case "literal_error":
-            return Problem(place.key, f"must be one of {detail['ctx']['expected']}.", found)
+            known = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
+            near = suggestion(str(detail["input"]), known).rstrip()
+            return Problem(place.key, f"must be one of {detail['ctx']['expected']}.{f' {near}' if near else ''}", found)
         case "model_type" | "model_attributes_type":
             return Problem(place.key, "must hold settings as `key: value` lines.", found)
         case "tuple_type":

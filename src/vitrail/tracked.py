@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vitrail.records import ModelResult, RunResult, Scores
+from vitrail.records import Energy, ModelResult, RunResult, Scores
 from vitrail.storage import fingerprint
 
 
@@ -112,6 +112,7 @@ def describe_run(
             "vitrail.version": made.vitrail,
             "data": made.data_fingerprint,
             "started": made.started,
+            "energy": result.energy.method or result.energy.note,
         },
         params={"seed": str(made.seed), "study": made.study_fingerprint, "split": result.split.origin},
         metrics={
@@ -119,6 +120,7 @@ def describe_run(
             "audit.errors": severities.count("error"),
             "audit.warnings": severities.count("warning"),
             **(score_metrics(champion.test_clean, prefix="test_clean") if champion else {}),
+            **energy_metrics(result.energy, prefix="energy"),
         },
         figures=figures or {},
         files=files,
@@ -137,7 +139,10 @@ def describe_model(result: ModelResult, *, figures: Mapping[str, str]) -> Tracke
     if training is not None:
         metrics |= {"training.seconds": training.seconds, "training.best_epoch": training.best_epoch}
         metrics |= {"training.images": training.images, "training.parameters": training.parameters}
+        metrics |= {"training.batch_size": training.batch_size} if training.batch_size is not None else {}
+        metrics |= energy_metrics(training.energy, prefix="training.energy")
         tags |= {"mlflow.note.content": training.description, "stopped": training.stopped}
+        tags |= {"energy": training.energy.method or training.energy.note}
     names = ("training_loss", "validation_loss", "validation_balanced_accuracy", "learning_rate", "seconds")
     return TrackedModel(
         name=result.name,
@@ -168,6 +173,12 @@ def score_metrics(scores: Scores, *, prefix: str) -> dict[str, float]:
         ends = {name: estimate.value, f"{name}.low": estimate.low, f"{name}.high": estimate.high}
         metrics |= {end: value for end, value in ends.items() if value is not None}
     return metrics
+
+
+def energy_metrics(energy: Energy, *, prefix: str) -> dict[str, float]:
+    """Return ``prefix.kwh``, ``prefix.co2_kg`` and ``prefix.seconds``; what was not measured is left out."""
+    values = {"kwh": energy.kwh, "co2_kg": energy.co2_kg, "seconds": energy.seconds if energy.kwh is not None else None}
+    return {f"{prefix}.{name}": value for name, value in values.items() if value is not None}
 
 
 def _flat(settings: Mapping[str, object], *, above: str = "") -> dict[str, str]:

@@ -28,6 +28,11 @@ def test_run_json_is_the_contract(finished):
     run = finished.json
     assert set(run) >= {"run", "report", "package", "champion", "audit", "leaderboard"}
     assert [row["model"] for row in run["leaderboard"]] == ["forest", "cnn"]
+    assert set(run["energy"]["training"]) == {"forest", "cnn"}
+    for used in (run["energy"]["run"], *run["energy"]["training"].values()):
+        assert used["kwh"] is None or used["kwh"] > 0  # never zero for want of a meter
+        assert bool(used["method"]) == (used["kwh"] is not None)
+        assert used["kwh"] is not None or "install vitrail[energy]" in used["note"]
     for row in run["leaderboard"]:
         for part in ("test", "test_clean"):
             for metric in ("accuracy", "balanced_accuracy", "auc_weighted"):

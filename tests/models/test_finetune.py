@@ -225,7 +225,7 @@ def problem_of(settings, preprocess=RGB):
         ({"strategy": "partial"}, "frozen_layers", "1 to 30 with strategy partial: test_resnet has 30 layers", "0"),
         ({"strategy": "partial", "frozen_layers": 31}, "frozen_layers", "has 30 layers", "31"),
         ({"strategy": "frozen", "frozen_layers": 3}, "frozen_layers", "is for strategy partial", "3 with strategy frozen"),
-        ({"head_epochs": 4, "training": {"epochs": 4}}, "head_epochs", "less than this model's training.epochs (4)", "4"),
+        ({"head_epochs": 4, "training": {"epochs": 4}}, "head_epochs", "less than its training.epochs (4)", "4"),
         ({"head": RICH_HEAD, "training": {"batch_size": 1}}, "training.batch_size", "at least 2", "1"),
     ],
 )

@@ -3,6 +3,7 @@
 from vitrail.models.catalogue import FAMILIES, check_model, describe, family_module, identity, stops_early
 from vitrail.models.embedders import DescriptorEmbedder, Embedder, OnnxEmbedder
 from vitrail.models.heads import DenseHead, EstimatorHead, Head
+from vitrail.models.memory import training_bytes
 from vitrail.models.package import ImagePrediction, ModelPackage, load_package, save_package
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "load_package",
     "save_package",
     "stops_early",
+    "training_bytes",
 ]

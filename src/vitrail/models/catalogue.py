@@ -66,7 +66,7 @@ def check_model(settings: ModelSettings, preprocess: PreprocessSettings) -> None
     """Find out early whether a model can be built, before hours of work.
 
     Args:
-        settings: The model.
+        settings: The model; its training resolved, :meth:`vitrail.study.Study.training_for`.
         preprocess: Resolved for it: :meth:`vitrail.study.Study.preprocess_for`.
 
     Raises:

@@ -68,4 +68,12 @@ def _side_after_blocks(settings: CnnSettings, size: int) -> int:
             "Give fewer, or a larger preprocess.size."
         )
         raise StudyError("study", (Problem(key, message, f"{len(settings.filters)} blocks, {list(settings.filters)}"),))
+    largest = 2 * (size >> (len(settings.filters) - 1)) - 1
+    if settings.kernel > largest:
+        key = f"models.{settings.name or settings.model}.kernel"
+        message = (
+            f"must be at most {largest}: the maps of the last block are {(largest + 1) // 2} px wide, and the outer weights of a "
+            "larger kernel would see nothing but the border. Give a smaller kernel, fewer filters or a larger preprocess.size."
+        )
+        raise StudyError("study", (Problem(key, message, f"{settings.kernel} with {len(settings.filters)} blocks of {size} px"),))
     return side

@@ -36,7 +36,7 @@ def check(settings: FinetuneSettings, preprocess: PreprocessSettings) -> None:
     """Find out early whether the backbone exists, takes the images and can be trained as wished, before hours of work.
 
     Args:
-        settings: Names the backbone and what of it is trained.
+        settings: Names the backbone and what of it is trained; its training resolved.
         preprocess: Resolved.
 
     Raises:
@@ -50,7 +50,7 @@ def check(settings: FinetuneSettings, preprocess: PreprocessSettings) -> None:
     _check_frozen_layers(settings, key=key)
     epochs = settings.training.epochs
     if epochs is not None and settings.head_epochs >= epochs:
-        message = f"must be less than this model's training.epochs ({epochs}): the rest of the network learns in what is left."
+        message = f"must be less than its training.epochs ({epochs}): the rest of the network learns in what is left."
         raise StudyError("study", (Problem(f"{key}.head_epochs", message, str(settings.head_epochs)),))
     if settings.training.batch_size == 1 and any(layer.layer == "batch_normalisation" for layer in settings.head):
         message = "must be at least 2 where the head has batch normalisation: one image has no deviation."

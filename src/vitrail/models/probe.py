@@ -53,7 +53,8 @@ def check(settings: ProbeSettings, preprocess: PreprocessSettings) -> None:
         preprocess: Resolved.
 
     Raises:
-        StudyError: The folder lacks the weights, timm knows no such model, or the backbone takes other colours.
+        StudyError: The folder lacks the weights, timm knows no such model, or the backbone takes other colours or
+            sizes.
     """
     key = f"models.{settings.name or settings.model}"
     channels = backbones.input_channels(settings.backbone, key=f"{key}.backbone")
@@ -64,6 +65,8 @@ def check(settings: ProbeSettings, preprocess: PreprocessSettings) -> None:
         colour = next(name for name, count in CHANNELS.items() if count == channels)
         message = f"{settings.backbone} takes {colour} images. Write `preprocess: {{colour: {colour}}}` inside this model."
         raise StudyError("study", (Problem(f"{key}.preprocess.colour", message, preprocess.colour),))
+    if preprocess.size is not None:
+        backbones.check_size(settings.backbone, preprocess.size, channels=channels, key=f"{key}.preprocess.size")
 
 
 def embedder(

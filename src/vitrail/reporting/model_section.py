@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vitrail.evaluation import MEANING, held_against_baselines
+from vitrail.preprocess.examples import load_examples
 from vitrail.records import Estimate, Evaluation, Explanation, Manifest, ModelResult, Predictions, RunResult, Scores, Training
+from vitrail.reporting.augmentation import augmented_examples_figure
 from vitrail.reporting.figures import can_draw_roc, confusion_matrix, learning_curves, roc_curves, score_intervals
 from vitrail.reporting.images import MapPictures, map_pictures
-from vitrail.reporting.thumbnails import Thumbnails
-from vitrail.reporting.wording import Shown, caveats, counted, duration, methods, metric, show
+from vitrail.reporting.thumbnails import Picture, Thumbnails
+from vitrail.reporting.wording import Shown, caveats, counted, duration, electricity, methods, metric, show
 
 CLASS_METRICS = ("sensitivity", "specificity", "positive_predictive_value", "f1_score", "auc")
 
@@ -116,6 +118,7 @@ class ModelView:
     overall_table: ScoreTable | None
     roc: str
     cases: tuple[Case, ...]
+    augmented: tuple[tuple[str, tuple[Picture, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -248,7 +251,19 @@ def _model_view(model: ModelResult, standing: Standing, manifest: Manifest, thum
         overall_table=_overall_table(evaluation) if evaluation else None,
         roc=roc,
         cases=tuple(_case(explanation, model.predictions, manifest, thumbnails) for explanation in model.explanations),
+        augmented=_augmented(model),
     )
+
+
+def _augmented(model: ModelResult) -> tuple[tuple[str, tuple[Picture, ...]], ...]:
+    """Draw what the augmentation makes of some training images; nothing where the file is gone or damaged."""
+    if model.augmented is None:
+        return ()
+    try:
+        pictures, names = load_examples(model.augmented)
+    except (OSError, ValueError):
+        return ()
+    return augmented_examples_figure(pictures, names)
 
 
 def _facts(training: Training) -> tuple[tuple[str, str], ...]:
@@ -260,8 +275,20 @@ def _facts(training: Training) -> tuple[tuple[str, str], ...]:
     if training.epochs:
         kept = f"epoch {training.best_epoch} of {len(training.epochs)}" if training.best_epoch else "none recorded"
         facts.append(("Weights kept", kept))
+    if training.batch_size is not None:
+        facts.append(("Images per step", _batch_size(training)))
     facts.append(("Why training ended", training.stopped or "not recorded"))
+    facts.append(("Electricity of training", electricity(training.energy)))
     return tuple(facts)
+
+
+def _batch_size(training: Training) -> str:
+    """Say how many images a step had, and that they were fewer than asked for where memory was too small."""
+    chosen = training.settings.get("training")
+    wished = chosen.get("batch_size") if isinstance(chosen, dict) else None
+    if wished is None or training.batch_size == wished:
+        return f"{training.batch_size:,}"
+    return f"{training.batch_size:,} at the end: the {wished:,} asked for did not fit into memory"
 
 
 def _title(what: str, scores: Scores) -> str:

@@ -26,7 +26,7 @@ from vitrail.reporting.model_section import (
 )
 from vitrail.reporting.page import render
 from vitrail.reporting.thumbnails import Thumbnails
-from vitrail.reporting.wording import GLOSSARY, LIMITS, Shown, points, show
+from vitrail.reporting.wording import GLOSSARY, LIMITS, Shown, electricity, points, show
 from vitrail.storage import write_text
 
 MOST_LISTED = 3000
@@ -106,6 +106,7 @@ def _render(result: RunResult) -> str:
         "glossary": GLOSSARY,
         "limits": LIMITS,
         "gallery_words": gallery_words,
+        "electricity": electricity(result.energy),
         "drawn": Markup,  # marks the SVG of figures.py, whose texts are escaped there, as ready HTML
     }
     return render("report.html.j2", content)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vitrail.records import Estimate
+from vitrail.records import Energy, Estimate
 
 NOT_ESTIMABLE = "not estimable"
 
@@ -111,6 +112,28 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def electricity(energy: Energy) -> str:
+    """Return what some work took, for example ``12.4 Wh, 0.70 g CO2eq, in 3 min 20 s (...)``, or why it is not known."""
+    if energy.kwh is None:
+        return energy.note or "not measured"
+    carbon = f", {_in_grams(energy.co2_kg)} CO2eq" if energy.co2_kg is not None else ""
+    amount = f"{_three_digits(energy.kwh)} kWh" if energy.kwh >= 1 else f"{_three_digits(1000 * energy.kwh)} Wh"
+    note = f". {energy.note[:1].upper()}{energy.note[1:]}" if energy.note else ""
+    return f"{amount}{carbon}, in {duration(energy.seconds)} ({energy.method}){note}"
+
+
+def _in_grams(kilograms: float) -> str:
+    return f"{_three_digits(kilograms)} kg" if kilograms >= 1 else f"{_three_digits(1000 * kilograms)} g"
+
+
+def _three_digits(value: float) -> str:
+    """Return a number of at least 0 with three digits that say something, never in powers of ten."""
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - math.floor(math.log10(value)))
+    return f"{value:,.{digits}f}"
 
 
 def counted(number: int, one: str, many: str) -> str:

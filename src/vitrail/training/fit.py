@@ -164,10 +164,16 @@ def fit(
             state.add(epoch)
             if time.monotonic() - state.saved > CHECKPOINT_SECONDS:
                 state.save(checkpoint)
-            advance(1, f"loss {epoch.validation_loss:.3f}, balanced accuracy {epoch.validation_balanced_accuracy:.3f}")
+            advance(1, _note(epoch))
     module.load_state_dict(state.best_weights)
     module.eval()
     return Fit(tuple(state.epochs), state.best_epoch, stopped, sum(epoch.seconds for epoch in state.epochs), state.batch_size)
+
+
+def _note(epoch: Epoch) -> str:
+    """Return what the line of progress says of an epoch."""
+    losses = f"loss {epoch.training_loss:.3f}, validation loss {epoch.validation_loss:.3f}"
+    return f"{losses}, balanced accuracy {epoch.validation_balanced_accuracy:.3f}"
 
 
 def _optimiser(module: torch.nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:

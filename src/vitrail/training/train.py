@@ -11,6 +11,7 @@ import numpy as np
 
 from vitrail.models import FAMILIES, DenseHead, DescriptorEmbedder, EstimatorHead, OnnxEmbedder, describe, family_module
 from vitrail.preprocess import decode_cache, make_recipe
+from vitrail.preprocess.examples import augmented_examples, augments, save_examples
 from vitrail.progress import SILENT, Progress
 from vitrail.records import Epoch, FloatArray, IntArray, Manifest, Split, Training
 from vitrail.storage import write_bytes
@@ -21,6 +22,9 @@ from vitrail.training.schedules import check_schedule
 
 OPEN_SIZE = 128
 """Side of the input in pixels where neither the study nor the family says one."""
+
+EXAMPLE_CLASSES, EXAMPLE_VARIANTS = 6, 4
+"""Of how many classes the report shows what the augmentation makes of an image, and how many variants of each."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,7 @@ def _network(settings: Any, job: Job) -> Trained:
     recipe = family.recipe(settings, preprocess) if hasattr(family, "recipe") else make_recipe(preprocess, size=OPEN_SIZE)
     rows = np.concatenate([job.training_rows, job.validation_rows])
     pixels = decode_cache(job.manifest, rows, recipe, cache=job.cache, progress=job.progress)
+    _keep_examples(settings, job, pixels)
     classes = len(job.manifest.classes)
     network = family.build(settings, recipe, classes=classes, seed=job.study.seed)
     network.to(memory_format=torch.channels_last)  # a quarter less time per step on a CPU
@@ -209,6 +214,16 @@ def _network(settings: Any, job: Job) -> Trained:
     return Trained(embedder, network.head.to_head(), _record(settings, job, **_outcome(network, outcome)))
 
 
+def _keep_examples(settings: Any, job: Job, pixels: Any) -> None:
+    """Keep, for the report, what the augmentation makes of the first training image of each class."""
+    if not (settings.augment and augments(job.study.augment)):
+        return
+    labels, first = np.unique(job.manifest.labels[job.training_rows], return_index=True)
+    labels, first = labels[:EXAMPLE_CLASSES], first[:EXAMPLE_CLASSES]
+    pictures = augmented_examples(pixels[first], job.study.augment, variants=EXAMPLE_VARIANTS, seed=job.study.seed)
+    save_examples(job.folder / "augmented.npz", pictures, [job.manifest.classes[label] for label in labels])
+
+
 def _balanced(settings: ModelSettings, job: Job, *, unless: str = "") -> BalancedSet:
     """Return who of the training images trains, how often and how turned."""
     imbalance = job.study.training_for(settings).imbalance
@@ -224,6 +239,7 @@ def _outcome(module: Any, outcome: Any) -> dict[str, Any]:
         "epochs": outcome.epochs,
         "best_epoch": outcome.best_epoch,
         "stopped": outcome.stopped,
+        "batch_size": outcome.batch_size,
     }
 
 
@@ -236,6 +252,7 @@ def _record(
     epochs: tuple[Epoch, ...] = (),
     best_epoch: int = 0,
     stopped: str = "fitted in one go",
+    batch_size: int | None = None,
 ) -> Training:
     resolved = settings.model_copy(
         update={"preprocess": job.study.preprocess_for(settings), "training": job.study.training_for(settings)}
@@ -252,4 +269,5 @@ def _record(
         seconds=seconds,
         split=job.split.fingerprint,
         settings=resolved.model_dump(mode="json"),
+        batch_size=batch_size,
     )
