@@ -346,6 +346,49 @@ def report(
     _show_run(write(path), as_json=as_json)
 
 
+@app.command(epilog="Example: vitrail compare runs/brain-1a2b3c4d runs/brain-5e6f7a8b   |   vitrail compare study.yaml --json")
+def compare(
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN|STUDY.YAML...", help="Folders of runs, or study files.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the page [comparisons/ by the runs].")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare models on the same images: the champion by validation score, every challenger against it, pair by pair."""
+    from vitrail.comparing import comparison_summary
+    from vitrail.output import print_comparison
+    from vitrail.pipeline import compare as compare_runs
+
+    result = compare_runs(paths, output=output)
+    if as_json:
+        _print_json({**comparison_summary(result.comparison), "page": str(result.page), "summary": str(result.summary)})
+    else:
+        print_comparison(result)
+
+
+@app.command(epilog="Example: vitrail promote runs/brain-1a2b3c4d --model cnn   |   vitrail promote RUN --as challenger")
+def promote(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    model: Annotated[str | None, typer.Option("--model", help="One of its models [its champion].")] = None,
+    role: Annotated[str, typer.Option("--as", metavar="ROLE", help="champion or challenger.")] = "champion",
+    force: Annotated[
+        str, typer.Option("--force", metavar="REASON", help="Why a model that is clearly worse shall replace the champion.")
+    ] = "",
+    uri: Annotated[str | None, typer.Option("--uri", help="Registry [tracking.uri, MLFLOW_TRACKING_URI, SQLite].")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Register a model in MLflow's model registry as champion or challenger; a clearly worse one needs a reason."""
+    from vitrail.errors import UsageError
+    from vitrail.output import print_promotion, promotion_summary
+    from vitrail.pipeline import promote as promote_model
+
+    if role not in ("champion", "challenger"):
+        raise UsageError(f"--as: must be champion or challenger. Found: {role}.")
+    result = promote_model(path, model=model, role="champion" if role == "champion" else "challenger", force=force, uri=uri)
+    if as_json:
+        _print_json(promotion_summary(result))
+    else:
+        print_promotion(result)
+
+
 @app.command(epilog="Example: vitrail schema > study.schema.json")
 def schema() -> None:
     """Print the JSON schema of study.yaml, for editors that complete and check it."""

@@ -7,13 +7,15 @@ goes on where it stopped and ends with the same numbers.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from vitrail.audit import ask, check_acceptances, enforce, judge
 from vitrail.audit.fixes import apply_fixes, read_fixes
 from vitrail.audit_folder import AuditPaths, audit_folder, save_audit
+from vitrail.comparing import ComparisonResult, compare_runs, comparison_folder, comparison_summary
 from vitrail.datasets import find_layout, scan_folder
 from vitrail.engine import share_cores
 from vitrail.errors import Problem, StudyError, UsageError, VitrailError
@@ -22,6 +24,7 @@ from vitrail.explanation import explain_pixels, save_explanations
 from vitrail.models import check_model, load_package, save_package
 from vitrail.preprocess import remarks
 from vitrail.progress import SILENT, Progress
+from vitrail.promotion import Promotion, Role, chosen_model, contest, registration
 from vitrail.records import AuditReport, Manifest, Predictions, RunResult, Split, Training
 from vitrail.run_folder import (
     ModelFolder,
@@ -41,7 +44,7 @@ from vitrail.split import load_split, make_folds, make_split, save_folds, save_s
 from vitrail.storage import fingerprint, locked, read_record, sweep, write_record, write_text
 from vitrail.study import ModelSettings, Study
 from vitrail.tracked import TrackedRun, describe_run
-from vitrail.tracking import TrackingError, track_study
+from vitrail.tracking import TrackingError, in_role, register, track_study
 from vitrail.training import Job, check_schedule, features, train
 
 Step = Literal["train", "evaluate", "report"]
@@ -358,3 +361,65 @@ def report(path: Path) -> RunResult:
     result = folder.result()
     write_report(result, folder.report)
     return result
+
+
+def compare(paths: Sequence[Path], *, output: Path | None = None) -> ComparisonResult:
+    """Compare the models of finished runs on the same images: the champion by validation score, everyone else against it.
+
+    Nothing is predicted again and no image is opened.
+
+    Args:
+        paths: Folders of runs, or study files.
+        output: Folder for the page and the JSON; ``None``: ``comparisons/`` beside the runs.
+
+    Raises:
+        UsageError: They are not about the same images, or there are fewer than two models.
+    """
+    from vitrail.reporting import write_comparison
+
+    comparison = compare_runs(paths)
+    folder = output or comparison_folder(comparison)
+    result = ComparisonResult(comparison, folder / "comparison.html", folder / "comparison.json")
+    write_comparison(comparison, result.page)
+    write_record(result.summary, comparison_summary(comparison))
+    return result
+
+
+def promote(
+    path: Path, *, model: str | None = None, role: Role = "champion", force: str = "", uri: str | None = None
+) -> Promotion:
+    """Register a model of a finished run in MLflow's model registry, and make it the champion or a challenger.
+
+    The registered model has the study's name; the model package becomes a version of it (the same package never becomes two),
+    loadable as ``models:/NAME@champion``.
+
+    Args:
+        path: Folder of the run.
+        model: One of its models; ``None``: its champion.
+        role: The alias.
+        force: Why a model that is clearly worse than the present champion, or cannot be compared with it, shall replace it.
+        uri: The registry; ``None``: the study's ``tracking.uri``, else ``MLFLOW_TRACKING_URI``, else SQLite beside the runs.
+
+    Raises:
+        UsageError: There is no such model, or the champion would be replaced by a worse one without a reason.
+        TrackingError: The registry cannot be reached or refuses.
+    """
+    run = RunFolder(path.absolute()).result()
+    chosen = chosen_model(run, model)
+    wished = registration(run, chosen, role=role)
+    output = run.folder.parent
+    address = uri or Study.from_yaml(run.folder / "study.yaml").tracking.uri
+    present = in_role(wished.name, role, output=output, uri=address)
+    replaced = present if present is not None and present.tags.get("vitrail.package") != wished.key else None
+    found = contest(run, chosen, replaced) if replaced is not None and role == "champion" else None
+    if replaced is not None and found is not None and not found.allowed:
+        if not force.strip():
+            raise UsageError(
+                f"{chosen.name}: must not be clearly worse than the present champion of {wished.name} (version "
+                f"{replaced.number}, {replaced.tags.get('vitrail.model', 'unknown')}) to replace it. Found: {found.words}. "
+                'Promote it --as challenger, or say why: --force "REASON".'
+            )
+        wished = replace(wished, tags={**wished.tags, "vitrail.forced": force.strip()})
+    made = register(wished, output=output, uri=address)
+    forced = wished.tags.get("vitrail.forced", "")
+    return Promotion(made.version, role, made.new, replaced, found, forced, made.uri)
