@@ -16,12 +16,13 @@ from vitrail.audit import ask, check_acceptances, enforce, judge
 from vitrail.audit.fixes import apply_fixes, read_fixes
 from vitrail.audit_folder import AuditPaths, audit_folder, save_audit
 from vitrail.comparing import ComparisonResult, compare_runs, comparison_folder, comparison_summary
+from vitrail.continuing import continued_study
 from vitrail.datasets import find_layout, scan_folder
 from vitrail.engine import share_cores
 from vitrail.errors import Problem, StudyError, UsageError, VitrailError
 from vitrail.evaluation import evaluation_of, note_test_opening, pick_cases, predictions_of, save_predictions
 from vitrail.explanation import explain_pixels, save_explanations
-from vitrail.models import check_model, load_package, save_package
+from vitrail.models import check_continued_data, check_model, load_package, save_package
 from vitrail.preprocess import remarks
 from vitrail.progress import SILENT, Progress
 from vitrail.promotion import Promotion, Role, chosen_model, contest, registration
@@ -120,6 +121,8 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
     manifest, audit_report = audit(study, progress=progress)
     if study.audit.strict:
         enforce(audit_report)
+    for settings in study.models:
+        check_continued_data(settings, data_fingerprint=manifest.fingerprint)
     folder = run_folder_of(study, manifest)
     with locked(folder.path, wait=0):
         if fresh and folder.path.exists():
@@ -347,6 +350,21 @@ def _tell_mlflow(described: TrackedRun, study: Study, progress: Progress) -> Non
         progress.say(f"Not tracked. {error}")
     else:
         progress.say(f"MLflow: experiment {tracked.experiment} at {tracked.uri}")
+
+
+def continue_training(path: Path, *, model: str | None = None, epochs: int, progress: Progress = SILENT) -> RunResult:
+    """Train a network of a finished run for some more epochs: a new run, on the same images in the same parts.
+
+    Args:
+        path: Folder of a run, of one of its models or of that model's package.
+        model: The network; ``None``: the only one.
+        epochs: How many more.
+        progress: Told of everything long.
+
+    Raises:
+        UsageError: It cannot be trained further, or the data or the split is another one.
+    """
+    return run(continued_study(path, model=model, epochs=epochs), until="train", progress=progress)
 
 
 def report(path: Path) -> RunResult:

@@ -371,6 +371,23 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Continuation:
+    """What a training went on from.
+
+    Attributes:
+        package: SHA-256 of the list of hashes of the model package that was continued.
+        run: Name of the run it stands in.
+        model: Its name there.
+        epochs: Epochs behind the weights it began with: those up to its best one, over all trainings before.
+    """
+
+    package: str
+    run: str
+    model: str
+    epochs: int
+
+
+@dataclass(frozen=True)
 class Training:
     """How one model was trained.
 
@@ -386,6 +403,8 @@ class Training:
         seconds: Wall-clock time of the training itself, over all resumed parts.
         split: Fingerprint of the split it was trained on.
         settings: The settings it was trained with, resolved, as plain data.
+        weights: SHA-256 of the file of weights beside the package, from which training can go on; empty: none is kept.
+        continues: What it went on from; its epochs then begin with those behind the weights it began with.
     """
 
     model: str
@@ -399,6 +418,8 @@ class Training:
     seconds: float
     split: str = ""
     settings: dict[str, object] = field(default_factory=dict)
+    weights: str = ""
+    continues: Continuation | None = None
 
 
 # ---------------------------------------------------------------------------------------------------- evaluation

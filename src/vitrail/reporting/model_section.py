@@ -249,6 +249,9 @@ def _facts(training: Training) -> tuple[tuple[str, str], ...]:
     if training.epochs:
         kept = f"epoch {training.best_epoch} of {len(training.epochs)}" if training.best_epoch else "none recorded"
         facts.append(("Weights kept", kept))
+    if training.continues is not None:
+        before = training.continues
+        facts.append(("Goes on from", f"{before.model} of run {before.run}, after {counted(before.epochs, 'epoch', 'epochs')}"))
     facts.append(("Why training ended", training.stopped or "not recorded"))
     return tuple(facts)
 
