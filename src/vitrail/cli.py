@@ -230,9 +230,7 @@ _on_a_study("evaluate", "vitrail evaluate study.yaml --json", _evaluate)
 _on_a_study("search", "vitrail search study.yaml, then vitrail run with the best.yaml that it names", _search)
 
 
-@app.command(
-    epilog="Example: vitrail train study.yaml   |   vitrail train --continue RUN --models cnn --epochs 10"
-)
+@app.command(epilog="Example: vitrail train study.yaml   |   vitrail train --continue RUN --models cnn --epochs 10")
 def train(
     path: Annotated[
         Path | None,

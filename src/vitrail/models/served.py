@@ -12,11 +12,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 
 from vitrail.datasets import read_image
+from vitrail.engine import map_in_order
 from vitrail.errors import DataError, UsageError
+from vitrail.models.embedders import BATCH
 from vitrail.models.package import ModelPackage, load_package
 from vitrail.preprocess import prepare
+from vitrail.records import ByteArray
 
 COLUMN = "image"
 """The one column of the input: the bytes of an image file."""
@@ -56,19 +60,31 @@ class ServedPackage:
         Raises:
             UsageError: There is no such column.
         """
-        return [self._answer(image) for image in _column(model_input)]
+        images = list(_column(model_input))
+        answers: list[Answer] = []
+        for start in range(0, len(images), BATCH):
+            prepared = list(map_in_order(self._prepared_or_reason, images[start : start + BATCH]))
+            readable = [pixels for pixels in prepared if not isinstance(pixels, str)]
+            scores = iter(list(self.package.scores(np.stack(readable))) if readable else [])
+            answers += [
+                {"predicted": "", "probabilities": {}, "error": pixels} if isinstance(pixels, str) else self._answer(next(scores))
+                for pixels in prepared
+            ]
+        return answers
 
-    def _answer(self, image: object) -> Answer:
+    def _prepared_or_reason(self, image: object) -> ByteArray | str:
+        """Prepare an image as :func:`vitrail.preprocess.prepare_file` does, or say why it cannot be read."""
+        recipe = self.package.recipe
         try:
-            recipe = self.package.recipe
             at_least = None if recipe.crop_margins else 2 * recipe.size
-            pixels, _ = prepare(read_image(_content(image), at_least=at_least), recipe)
+            return prepare(read_image(_content(image), at_least=at_least), recipe)[0]
         except DataError as error:
-            return {"predicted": "", "probabilities": {}, "error": str(error)}
-        scores = self.package.scores(pixels[None])[0]
+            return str(error)
+
+    def _answer(self, scores: npt.NDArray[np.float64]) -> Answer:
         classes = self.package.classes
         probabilities = {name: float(score) for name, score in zip(classes, scores, strict=True)}
-        return {"predicted": classes[int(np.argmax(scores))], "probabilities": probabilities, "error": ""}
+        return {"predicted": classes[int(scores.argmax())], "probabilities": probabilities, "error": ""}
 
 
 def _load_pyfunc(data_path: str) -> ServedPackage:
