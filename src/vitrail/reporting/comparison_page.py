@@ -99,7 +99,8 @@ def verdict(name: str, row: Paired) -> str:
     difference = row.differences["balanced_accuracy"]
     if difference.value is None or difference.low is None or difference.high is None:
         return f"{name}: the difference on clean test images is not estimable ({difference.note or 'no interval'})."
-    told = f"{points(difference.value)}, 95 % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
+    shown = _shown("balanced_accuracy", difference)
+    told = f"{shown.value}, {shown.spoken}"
     if difference.low > 0:
         return f"{name} does better than the champion on clean test images ({told})."
     if difference.high < 0:
@@ -196,7 +197,8 @@ def _shown(name: str, difference: Estimate) -> Shown:
     factor, digits = (100, 1) if metric(name).percent else (1, 3)
 
     def signed(value: float) -> str:
-        return f"{round(factor * value, digits) + 0.0:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+        rounded = round(factor * value, digits)
+        return f"{rounded:+.{digits}f}".replace("-", "\N{MINUS SIGN}") if rounded else f"{0:.{digits}f}"
 
     interval = spoken = ""
     if difference.low is not None and difference.high is not None:
@@ -209,8 +211,8 @@ def _shown(name: str, difference: Estimate) -> Shown:
 def _tested(test: PairedTest) -> str:
     if test.p_value is None or test.adjusted is None:
         return test.note
-    return f"p = {_p_value(test.p_value)}; adjusted {_p_value(test.adjusted)} ({test.method})"
+    return f"p {_p_value(test.p_value)}; adjusted {_p_value(test.adjusted)} ({test.method})"
 
 
 def _p_value(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
