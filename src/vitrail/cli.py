@@ -206,11 +206,6 @@ def _run(study: Study, fresh: bool, as_json: bool, quiet: bool) -> None:
     _run_until("report", study, fresh, as_json, quiet)
 
 
-def _train(study: Study, fresh: bool, as_json: bool, quiet: bool) -> None:
-    """Go as far as trained and packed models; the test images stay closed."""
-    _run_until("train", study, fresh, as_json, quiet)
-
-
 def _evaluate(study: Study, fresh: bool, as_json: bool, quiet: bool) -> None:
     """Go as far as evaluated models (trains first what is not trained yet)."""
     _run_until("evaluate", study, fresh, as_json, quiet)
@@ -231,9 +226,58 @@ def _search(study: Study, fresh: bool, as_json: bool, quiet: bool) -> None:
 
 
 _on_a_study("run", "vitrail run brain-mri --models forest,cnn   |   vitrail run study.yaml --strict --json", _run)
-_on_a_study("train", "vitrail train study.yaml", _train)
 _on_a_study("evaluate", "vitrail evaluate study.yaml --json", _evaluate)
 _on_a_study("search", "vitrail search study.yaml, then vitrail run with the best.yaml that it names", _search)
+
+
+@app.command(epilog="Example: vitrail train study.yaml   |   vitrail train --continue RUN --models cnn --epochs 10")
+def train(
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FOLDER|STUDY.YAML|RUN]", help="Images (folder, table, archive), a study file, or the folder of a run."
+        ),
+    ] = None,
+    continued: Annotated[
+        Path | None,
+        typer.Option("--continue", metavar="RUN|PACKAGE", help="Instead: go on with a network of a run, on the same images."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="With --continue: how many more epochs.")] = None,
+    models: ModelsOption = None,
+    backbone: BackboneOption = None,
+    seed: SeedOption = None,
+    output: OutputOption = None,
+    changes: SetOption = None,
+    strict: StrictOption = False,
+    fresh: FreshOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Go as far as trained and packed models, or train a network of a run further; the test images stay closed."""
+    from vitrail.errors import UsageError
+    from vitrail.study import changed
+
+    if continued is None:
+        if path is None or epochs is not None:
+            raise UsageError(
+                "--epochs: belongs to --continue; else use --set training.epochs=N."
+                if epochs is not None
+                else "Give a folder of images or a study to train on, or a run to go on with: vitrail train --continue RUN."
+            )
+        _run_until("train", _study(path, models, backbone, seed, output, changes, strict=strict), fresh, as_json, quiet)
+        return
+    if path is not None or backbone is not None or seed is not None or epochs is None:
+        raise UsageError(
+            "--continue: takes the run's own study, and needs --epochs. Leave out the images, --backbone and --seed; other "
+            "settings of the training can be changed with --set models.NAME.training.KEY=VALUE."
+        )
+    from vitrail.continuing import continued_study
+
+    study = continued_study(continued, model=models, epochs=epochs)
+    updates: dict[str, Any] = {"output": output} if output is not None else {}
+    if strict:
+        updates["audit.strict"] = True
+    _run_until("train", changed(study, updates, texts=tuple(changes or ())), fresh, as_json, quiet)
 
 
 @app.command(epilog="Example: vitrail audit brain-mri --strict   |   vitrail audit --explain LEAK301")
@@ -344,6 +388,49 @@ def report(
     from vitrail.pipeline import report as write
 
     _show_run(write(path), as_json=as_json)
+
+
+@app.command(epilog="Example: vitrail compare runs/brain-1a2b3c4d runs/brain-5e6f7a8b   |   vitrail compare study.yaml --json")
+def compare(
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN|STUDY.YAML...", help="Folders of runs, or study files.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the page [comparisons/ by the runs].")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare models on the same images: the champion by validation score, every challenger against it, pair by pair."""
+    from vitrail.comparing import comparison_summary
+    from vitrail.output import print_comparison
+    from vitrail.pipeline import compare as compare_runs
+
+    result = compare_runs(paths, output=output)
+    if as_json:
+        _print_json({**comparison_summary(result.comparison), "page": str(result.page), "summary": str(result.summary)})
+    else:
+        print_comparison(result)
+
+
+@app.command(epilog="Example: vitrail promote runs/brain-1a2b3c4d --model cnn   |   vitrail promote RUN --as challenger")
+def promote(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    model: Annotated[str | None, typer.Option("--model", help="One of its models [its champion].")] = None,
+    role: Annotated[str, typer.Option("--as", metavar="ROLE", help="champion or challenger.")] = "champion",
+    force: Annotated[
+        str, typer.Option("--force", metavar="REASON", help="Why a model that is clearly worse shall replace the champion.")
+    ] = "",
+    uri: Annotated[str | None, typer.Option("--uri", help="Registry [tracking.uri, MLFLOW_TRACKING_URI, SQLite].")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Register a model in MLflow's model registry as champion or challenger; a clearly worse one needs a reason."""
+    from vitrail.errors import UsageError
+    from vitrail.output import print_promotion, promotion_summary
+    from vitrail.pipeline import promote as promote_model
+
+    if role not in ("champion", "challenger"):
+        raise UsageError(f"--as: must be champion or challenger. Found: {role}.")
+    result = promote_model(path, model=model, role="champion" if role == "champion" else "challenger", force=force, uri=uri)
+    if as_json:
+        _print_json(promotion_summary(result))
+    else:
+        print_promotion(result)
 
 
 @app.command(epilog="Example: vitrail schema > study.schema.json")

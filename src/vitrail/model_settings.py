@@ -22,6 +22,11 @@ def _placed_backbone(backbone: str, info: ValidationInfo) -> str:
     return f"{LOCAL_WEIGHTS}{placed(Path(backbone.removeprefix(LOCAL_WEIGHTS)), info).absolute()}"
 
 
+def _placed_model(folder: Path | None, info: ValidationInfo) -> Path | None:
+    """Put a relative folder of a model where it is meant, once and for all."""
+    return None if folder is None else placed(folder, info).absolute()
+
+
 FAMILY = "Family of the model."
 
 Descriptor = Literal["pixels", "hog", "texture"]
@@ -60,6 +65,16 @@ class ModelSettings(Settings):
     name: Name = Field(default="", description="Name in tables and folders; empty: the family's name.")
     preprocess: PreprocessSettings = Field(default=PreprocessSettings(), description="Overrides the study's preprocess.")
     training: TrainingSettings = Field(default=TrainingSettings(), description="Overrides the study's training.")
+
+
+class NetworkSettings(ModelSettings):
+    """What every network trained from pixels has."""
+
+    continues: Annotated[Path | None, AfterValidator(_placed_model)] = Field(
+        default=None,
+        description="Folder of a trained model (RUN/models/NAME) from whose weights training goes on, on the same data and "
+        "split, for training.epochs more epochs; null: from the beginning. See vitrail train --continue.",
+    )
 
 
 class ForestSettings(ModelSettings):
@@ -117,7 +132,7 @@ class SvmSettings(ModelSettings):
     )
 
 
-class CnnSettings(ModelSettings):
+class CnnSettings(NetworkSettings):
     """Convolutional network trained from scratch."""
 
     preprocess_defaults = USUAL_PREPROCESS.model_copy(update={"size": 96, "colour": "grey", "scaling": "standardise"})
@@ -223,7 +238,7 @@ class HeadLayer(Settings):
         return self
 
 
-class FinetuneSettings(ModelSettings):
+class FinetuneSettings(NetworkSettings):
     """Backbone from timm, trained further (or from random weights) together with its head."""
 
     preprocess_defaults = USUAL_PREPROCESS.model_copy(update={"colour": "rgb", "scaling": "channel"})
@@ -284,7 +299,7 @@ class FinetuneSettings(ModelSettings):
     augment: bool = Field(default=True, description="Apply the study's augmentation to the training images.")
 
 
-class TransformerSettings(ModelSettings):
+class TransformerSettings(NetworkSettings):
     """Compact vision transformer, trained from scratch."""
 
     preprocess_defaults = USUAL_PREPROCESS.model_copy(update={"size": 96, "colour": "grey", "scaling": "standardise"})

@@ -21,7 +21,9 @@ from vitrail.storage import record_to_plain
 
 if TYPE_CHECKING:  # the demonstration needs the training install, predictions do not
     from vitrail.audit_folder import AuditPaths
+    from vitrail.comparing import ComparisonResult
     from vitrail.demo import Verdict
+    from vitrail.promotion import Promotion
     from vitrail.search_folder import SearchResult
 
 COLOURS = {"error": "bold red", "warning": "yellow", "info": "cyan"}
@@ -128,6 +130,77 @@ def print_search(result: SearchResult, *, most: int = 10) -> None:
         console.print(table)
     console.print(f"All trials: {escape(str(result.folder / 'trials.csv'))}")
     console.print(f"Next: vitrail run {escape(str(result.best))}")
+
+
+def print_comparison(result: ComparisonResult) -> None:
+    """Print the candidates, and every challenger against the champion."""
+    console, comparison = _Console(), result.comparison
+    table = Table(title="Candidates: balanced accuracy (95 % intervals)", title_justify="left", title_style="bold")
+    for column in ("model", "validation", "clean test", "n", "all test", "n"):
+        table.add_column(column, justify="left" if column == "model" else "right", overflow="fold")
+    for one in comparison.candidates:
+        name = f"[bold]{escape(one.name)}[/] ★" if one.name == comparison.champion else escape(one.name)
+        scores = one.evaluation.validation, one.evaluation.test_clean, one.evaluation.test
+        validation, clean, test = (in_words(each.overall["balanced_accuracy"]) for each in scores)
+        table.add_row(name, validation, clean, str(scores[1].n), test, str(scores[2].n))
+    console.print(table)
+    table = Table(title="Challenger minus champion, same images", title_justify="left", title_style="bold")
+    for column in ("challenger", "images", "balanced accuracy", "AUC", "McNemar p (adjusted)"):
+        table.add_column(column, justify="left" if column in ("challenger", "images") else "right", overflow="fold")
+    for challenger, parts in comparison.challengers.items():
+        for place, (part, row) in enumerate(parts.items()):
+            told = row.accuracy_test
+            p_value = "-" if told.p_value is None or told.adjusted is None else f"{told.p_value:.4f} ({told.adjusted:.4f})"
+            differences = (_signed(row.differences[key]) for key in ("balanced_accuracy", "auc_weighted"))
+            table.add_row("" if place else escape(challenger), part.replace("_", " "), *differences, p_value)
+    console.print(table)
+    console.print(f"★ best balanced accuracy on the validation images. Compared on {escape(comparison.images)}.")
+    console.print(f"Page  {result.page}", soft_wrap=True, markup=False)
+    champion = comparison.candidates[0]
+    console.print(f"Next: vitrail promote {champion.run} --model {champion.model}", soft_wrap=True, markup=False)
+
+
+def _signed(difference: Estimate) -> str:
+    if difference.value is None:
+        return "not estimable"
+    if difference.low is None or difference.high is None:
+        return f"{difference.value + 0.0:+.3f} [no interval]"
+    return f"{difference.value + 0.0:+.3f} [{difference.low + 0.0:+.3f}, {difference.high + 0.0:+.3f}]"
+
+
+def promotion_summary(promotion: Promotion) -> dict[str, Any]:
+    """Return what ``vitrail promote --json`` prints."""
+    replaced = promotion.replaced
+    return {
+        "registered_model": promotion.version.name,
+        "version": promotion.version.number,
+        "new_version": promotion.new,
+        "alias": promotion.role,
+        "address": promotion.address,
+        "registry": promotion.uri,
+        "replaced": None if replaced is None else {"version": replaced.number, "tags": replaced.tags},
+        "contest": promotion.contest.words if promotion.contest else None,
+        "forced": promotion.forced or None,
+        "tags": promotion.version.tags,
+    }
+
+
+def print_promotion(promotion: Promotion) -> None:
+    """Print what is registered now, what it replaced, and how to load it."""
+    console, tags = _Console(), promotion.version.tags
+    known = "" if promotion.new else ", registered before"
+    title = f"{promotion.version.name} version {promotion.version.number}{known}: {tags.get('vitrail.model', '')}"
+    console.print(f"{title} is the {promotion.role} now.", soft_wrap=True, markup=False)
+    if promotion.replaced is not None:
+        before = promotion.replaced
+        told = f"It replaces version {before.number}: {before.tags.get('vitrail.model', 'unknown')}"
+        console.print(f"{told} of run {before.tags.get('vitrail.run', 'unknown')}.", soft_wrap=True, markup=False)
+    if promotion.contest is not None:
+        console.print(f"Against it: {promotion.contest.words}.", soft_wrap=True, markup=False)
+    if promotion.forced:
+        console.print(f"Forced, with the reason: {promotion.forced}", soft_wrap=True, markup=False)
+    console.print(f"Registry  {promotion.uri}", soft_wrap=True, markup=False)
+    console.print(f"Serve     mlflow models serve -m {promotion.address} --env-manager local", soft_wrap=True, markup=False)
 
 
 def print_run(result: RunResult) -> None:

@@ -7,7 +7,7 @@ goes on where it stopped and ends with the same numbers.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,8 @@ from typing import Any, Literal
 from vitrail.audit import ask, check_acceptances, enforce, judge
 from vitrail.audit.fixes import apply_fixes, read_fixes
 from vitrail.audit_folder import AuditPaths, audit_folder, save_audit
+from vitrail.comparing import ComparisonResult, compare_runs, comparison_folder, comparison_summary
+from vitrail.continuing import continued_study
 from vitrail.datasets import find_layout, scan_folder
 from vitrail.energy import Meter, check_energy
 from vitrail.engine import share_cores
@@ -29,9 +31,10 @@ from vitrail.evaluation import (
     save_predictions,
 )
 from vitrail.explanation import explain_pixels, save_explanations
-from vitrail.models import check_model, load_package, save_package
+from vitrail.models import check_continued_data, check_model, load_package, save_package
 from vitrail.preprocess import remarks
 from vitrail.progress import SILENT, Progress
+from vitrail.promotion import Promotion, Role, chosen_model, contest, registration
 from vitrail.records import AuditReport, Manifest, Part, Predictions, RunResult, Split, Training
 from vitrail.run_folder import (
     ModelFolder,
@@ -51,7 +54,7 @@ from vitrail.split import load_split, make_folds, make_split, save_folds, save_s
 from vitrail.storage import fingerprint, locked, read_record, sweep, write_record, write_text
 from vitrail.study import ModelSettings, Study
 from vitrail.tracked import TrackedRun, describe_run
-from vitrail.tracking import TrackingError, track_study
+from vitrail.tracking import TrackingError, in_role, register, track_study
 from vitrail.training import BASELINES, Job, Predict, Scores, batch_remarks, check_schedule, features, fit_baseline, train
 
 Step = Literal["train", "evaluate", "report"]
@@ -127,6 +130,8 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
     manifest, audit_report = audit(study, progress=progress)
     if study.audit.strict:
         enforce(audit_report)
+    for settings in study.models:
+        check_continued_data(settings, data_fingerprint=manifest.fingerprint)
     folder = run_folder_of(study, manifest)
     with locked(folder.path, wait=0):
         if fresh and folder.path.exists():
@@ -426,6 +431,21 @@ def _tell_mlflow(described: TrackedRun, study: Study, progress: Progress) -> Non
         progress.say(f"MLflow: experiment {tracked.experiment} at {tracked.uri}")
 
 
+def continue_training(path: Path, *, model: str | None = None, epochs: int, progress: Progress = SILENT) -> RunResult:
+    """Train a network of a finished run for some more epochs: a new run, on the same images in the same parts.
+
+    Args:
+        path: Folder of a run, of one of its models or of that model's package.
+        model: The network; ``None``: the only one.
+        epochs: How many more.
+        progress: Told of everything long.
+
+    Raises:
+        UsageError: It cannot be trained further, or the data or the split is another one.
+    """
+    return run(continued_study(path, model=model, epochs=epochs), until="train", progress=progress)
+
+
 def report(path: Path) -> RunResult:
     """Write the report of a run again from what stands in its folder.
 
@@ -438,3 +458,65 @@ def report(path: Path) -> RunResult:
     result = folder.result()
     write_report(result, folder.report)
     return result
+
+
+def compare(paths: Sequence[Path], *, output: Path | None = None) -> ComparisonResult:
+    """Compare the models of finished runs on the same images: the champion by validation score, everyone else against it.
+
+    Nothing is predicted again and no image is opened.
+
+    Args:
+        paths: Folders of runs, or study files.
+        output: Folder for the page and the JSON; ``None``: ``comparisons/`` beside the runs.
+
+    Raises:
+        UsageError: They are not about the same images, or there are fewer than two models.
+    """
+    from vitrail.reporting import write_comparison
+
+    comparison = compare_runs(paths)
+    folder = output or comparison_folder(comparison)
+    result = ComparisonResult(comparison, folder / "comparison.html", folder / "comparison.json")
+    write_comparison(comparison, result.page)
+    write_record(result.summary, comparison_summary(comparison))
+    return result
+
+
+def promote(
+    path: Path, *, model: str | None = None, role: Role = "champion", force: str = "", uri: str | None = None
+) -> Promotion:
+    """Register a model of a finished run in MLflow's model registry, and make it the champion or a challenger.
+
+    The registered model has the study's name; the model package becomes a version of it (the same package never becomes two),
+    loadable as ``models:/NAME@champion``.
+
+    Args:
+        path: Folder of the run.
+        model: One of its models; ``None``: its champion.
+        role: The alias.
+        force: Why a model that is clearly worse than the present champion, or cannot be compared with it, shall replace it.
+        uri: The registry; ``None``: the study's ``tracking.uri``, else ``MLFLOW_TRACKING_URI``, else SQLite beside the runs.
+
+    Raises:
+        UsageError: There is no such model, or the champion would be replaced by a worse one without a reason.
+        TrackingError: The registry cannot be reached or refuses.
+    """
+    run = RunFolder(path.absolute()).result()
+    chosen = chosen_model(run, model)
+    wished = registration(run, chosen, role=role)
+    output = run.folder.parent
+    address = uri or Study.from_yaml(run.folder / "study.yaml").tracking.uri
+    present = in_role(wished.name, role, output=output, uri=address)
+    replaced = present if present is not None and present.tags.get("vitrail.package") != wished.key else None
+    found = contest(run, chosen, replaced) if replaced is not None and role == "champion" else None
+    if replaced is not None and found is not None and not found.allowed:
+        if not force.strip():
+            raise UsageError(
+                f"{chosen.name}: must not be clearly worse than the present champion of {wished.name} (version "
+                f"{replaced.number}, {replaced.tags.get('vitrail.model', 'unknown')}) to replace it. Found: {found.words}. "
+                'Promote it --as challenger, or say why: --force "REASON".'
+            )
+        wished = replace(wished, tags={**wished.tags, "vitrail.forced": force.strip()})
+    made = register(wished, output=output, uri=address)
+    forced = wished.tags.get("vitrail.forced", "")
+    return Promotion(made.version, role, made.new, replaced, found, forced, made.uri)

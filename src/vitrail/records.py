@@ -389,6 +389,23 @@ class Energy:
     note: str = "not measured"
 
 
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """What a training went on from.
+
+    Attributes:
+        package: SHA-256 of the list of hashes of the model package that was continued.
+        run: Name of the run it stands in.
+        model: Its name there.
+        epochs: Epochs behind the weights it began with: those up to its best one, over all trainings before.
+    """
+
+    package: str
+    run: str
+    model: str
+    epochs: int
+
+
 @dataclass(frozen=True)
 class Training:
     """How one model was trained.
@@ -408,6 +425,8 @@ class Training:
         batch_size: Images per step at the end, smaller than ``settings`` say where batches did not fit into memory; ``None`` for
             what is fitted in one go.
         energy: Electricity that training took, the preparing of its images included.
+        weights: SHA-256 of the file of weights beside the package, from which training can go on; empty: none is kept.
+        continues: What it went on from; its epochs then begin with those behind the weights it began with.
     """
 
     model: str
@@ -423,6 +442,8 @@ class Training:
     settings: dict[str, object] = field(default_factory=dict)
     batch_size: int | None = None
     energy: Energy = Energy()
+    weights: str = ""
+    continues: Continuation | None = None
 
 
 # ---------------------------------------------------------------------------------------------------- evaluation

@@ -2,8 +2,8 @@
 
     <output>/<study>-<fingerprint>/
       study.yaml  provenance.json  manifest.json  audit.json  split.csv  report.html  energy.json
-      models/<name>/training.json  package/  predictions-validation.csv  predictions-test.csv  evaluation.json
-                    explanations/  augmented.npz  failure.txt; while it trains: checkpoint.pt  embedder.onnx
+      models/<name>/training.json  package/  weights.safetensors  predictions-validation.csv  predictions-test.csv
+                    evaluation.json  explanations/  augmented.npz  failure.txt; while it trains: checkpoint.pt  embedder.onnx
       baselines/<name>/training.json  predictions-validation.csv  predictions-test.csv  evaluation.json
       baselines/differences.json   every model against every baseline
     <output>/test-openings.json   when the test images of which data set were opened, for which model
@@ -29,6 +29,7 @@ from vitrail.errors import OutputError, UsageError
 from vitrail.evaluation import champion, load_predictions
 from vitrail.explanation import load_explanations
 from vitrail.models import identity
+from vitrail.models.continued import WEIGHTS
 from vitrail.records import AuditReport, Difference, Evaluation, Manifest, ModelResult, Provenance, RunResult, Training
 from vitrail.split import load_split
 from vitrail.storage import check_writable, file_sha256, fingerprint, read_record, versions, without_credentials
@@ -54,6 +55,11 @@ class ModelFolder:
     def package(self) -> Path:
         """The model package."""
         return self.path / "package"
+
+    @property
+    def weights(self) -> Path:
+        """A network's weights in the form that learns: what training can go on from."""
+        return self.path / WEIGHTS
 
     @property
     def evaluation(self) -> Path:
@@ -86,7 +92,7 @@ class ModelFolder:
 
     def forget(self) -> None:
         """Remove what was made from the model: it is about to be trained anew."""
-        for path in (self.training, self.evaluation, self.failure, self.augmented):
+        for path in (self.training, self.weights, self.evaluation, self.failure, self.augmented):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.explanations, ignore_errors=True)
 

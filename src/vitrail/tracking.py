@@ -1,4 +1,4 @@
-"""The only door to MLflow: one parent run per study, one nested run per model, written once and whole.
+"""The only door to MLflow: one parent run per study, one nested run per model, written once and whole; and the model registry.
 
 Tracking never decides the fate of a run: whatever goes wrong here is a :class:`TrackingError` with one clear message, soon,
 for the pipeline to say before it goes on. Nothing is printed; MLflow's own messages and its usage reports to its makers are
@@ -8,6 +8,7 @@ kept silent. Only numbers, settings, figures, the given files and the model pack
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import io
 import logging
 import math
@@ -15,6 +16,7 @@ import os
 import re
 import socket
 import sqlite3
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 RUN_TAG = "vitrail.run"
+PACKAGE_TAG = "vitrail.package"
 ADVICE = "The run itself is complete; correct tracking.uri and run again, or set tracking.enabled: false."
+REGISTRY_ADVICE = "Correct tracking.uri (or --uri) and promote again; nothing else is lost."
 METRICS_PER_BATCH, PARAMETERS_PER_BATCH = 1000, 100  # MLflow's own limits
 LONGEST_NAME, LONGEST_VALUE = 200, 6000  # characters; MLflow allows 250 and 6000
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -61,6 +65,47 @@ class Tracked:
     already_there: bool
 
 
+@dataclass(frozen=True)
+class Registration:
+    """A model that the registry shall hold in a role.
+
+    Attributes:
+        name: Of the registered model: the study's.
+        experiment: MLflow experiment of the run that keeps the files.
+        role: Alias, for example ``champion``.
+        package: Folder of the model package.
+        key: Hash of the package: a version that has it already is not made again.
+        tags: Of the version.
+        description: Of the version.
+    """
+
+    name: str
+    experiment: str
+    role: str
+    package: Path
+    key: str
+    tags: Mapping[str, str]
+    description: str
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model: the model's name, the version's number as text, its tags."""
+
+    name: str
+    number: str
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What :func:`register` did: the version, whether it is new, and the registry without user name and password."""
+
+    version: Version
+    new: bool
+    uri: str
+
+
 def track_study(run: TrackedRun, *, output: Path, uri: str | None = None) -> Tracked:
     """Write a finished study to MLflow, once.
 
@@ -78,23 +123,56 @@ def track_study(run: TrackedRun, *, output: Path, uri: str | None = None) -> Tra
     """
     address = tracking_uri(output=output, uri=uri)
     shown = without_credentials(address)
-    try:
+    with _errors_in_words(address, what="not written", advice=ADVICE):
         with _quiet_environment(seconds=CONTACT_SECONDS, retries=1), _silence():
             client = _connect(address)
             experiment_id = _experiment(client, run.experiment, artifacts=_artifact_root(address, output=output))
         with _quiet_environment(seconds=TRANSFER_SECONDS, retries=2), _silence():
             finished = _remove_unfinished(client, experiment_id, _tag_value(run.key))
             run_id = finished or _write(client, experiment_id, run)
-    except ImportError as error:
-        raise TrackingError(
-            f"MLflow cannot be loaded ({error}). Install vitrail[train], or set tracking.enabled: false."
-        ) from error
-    except TrackingError:
-        raise
-    except Exception as error:
-        reason = " ".join(_reason(error).replace(address, shown).split())[:300]
-        raise TrackingError(f"MLflow at {shown}: not written ({reason}). {ADVICE}") from error
     return Tracked(uri=shown, experiment=run.experiment, run_id=run_id, already_there=finished is not None)
+
+
+def in_role(name: str, role: str, *, output: Path, uri: str | None = None) -> Version | None:
+    """Return the version of a registered model that has a role now; ``None``: none has.
+
+    Raises:
+        TrackingError: The registry cannot be reached or refuses.
+    """
+    address = tracking_uri(output=output, uri=uri)
+    with (
+        _errors_in_words(address, what="the registry was not read", advice=REGISTRY_ADVICE),
+        _quiet_environment(seconds=CONTACT_SECONDS, retries=1),
+        _silence(),
+    ):
+        return _in_role(_connect(address), name, role)
+
+
+def register(wished: Registration, *, output: Path, uri: str | None = None) -> Registered:
+    """Register a model package and give it its role; a role has one version, so whoever had it loses it.
+
+    The files are kept in a run of their own. MLflow loads them with :mod:`vitrail.models.served`; nothing is pickled.
+
+    Args:
+        wished: What and as what.
+        output: The output folder: it holds the SQLite file and the artifacts when no server is named.
+        uri: See :func:`tracking_uri`.
+
+    Raises:
+        TrackingError: MLflow is missing, the server cannot be reached or refuses; the roles are then as they were.
+    """
+    address = tracking_uri(output=output, uri=uri)
+    with _errors_in_words(address, what="not registered", advice=REGISTRY_ADVICE):
+        with _quiet_environment(seconds=CONTACT_SECONDS, retries=1), _silence():
+            client = _connect(address)
+            experiment_id = _experiment(client, wished.experiment, artifacts=_artifact_root(address, output=output))
+        with _quiet_environment(seconds=TRANSFER_SECONDS, retries=2), _silence():
+            known = _known_version(client, wished)
+            version = known or _new_version(client, experiment_id, wished)
+            for key, value in wished.tags.items():
+                client.set_model_version_tag(wished.name, version, key, _shortened(value))
+            client.set_registered_model_alias(wished.name, wished.role, version)
+    return Registered(Version(wished.name, version, dict(wished.tags)), new=known is None, uri=without_credentials(address))
 
 
 def tracking_uri(*, output: Path, uri: str | None = None) -> str:
@@ -184,6 +262,58 @@ def _write(client: MlflowClient, experiment_id: str, run: TrackedRun) -> str:
     return parent
 
 
+def _in_role(client: MlflowClient, name: str, role: str) -> Version | None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+    try:
+        found = client.get_model_version_by_alias(name, role)
+    except MlflowException as error:
+        absent = (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE))
+        if error.error_code in absent:  # no such model, or no such alias of it
+            return None
+        raise
+    return Version(name, str(found.version), {key: str(value) for key, value in found.tags.items()})
+
+
+def _known_version(client: MlflowClient, wished: Registration) -> str | None:
+    """Return the version that holds this package already; the latest, if several do."""
+    found = client.search_model_versions(f"name = '{_tag_value(wished.name)}'")
+    same = [int(one.version) for one in found if one.tags.get(PACKAGE_TAG) == wished.key and one.status == "READY"]
+    return str(max(same)) if same else None
+
+
+def _new_version(client: MlflowClient, experiment_id: str, wished: Registration) -> str:
+    """Upload the package as an MLflow model and make a version of it; the caller tags it when it is whole."""
+    import mlflow.pyfunc
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import ModelSignature
+    from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+    from mlflow.types import ColSpec, DataType, Schema
+
+    tags = {**_safe(wished.tags), "mlflow.source.name": "vitrail"}
+    run = client.create_run(experiment_id, run_name=f"promote-{wished.package.parent.name}", tags=tags)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "model"
+        mlflow.pyfunc.save_model(
+            str(place),
+            loader_module="vitrail.models.served",
+            data_path=str(wished.package),
+            signature=ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")])),
+            pip_requirements=[f"vitrail=={importlib.metadata.version('vitrail')}", f"mlflow=={mlflow.__version__}"],
+        )
+        client.log_artifacts(run.info.run_id, str(place), "model")
+    client.set_terminated(run.info.run_id, "FINISHED")
+    try:
+        client.create_registered_model(wished.name)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+    source = f"{run.info.artifact_uri}/model"
+    made = client.create_model_version(wished.name, source, run_id=run.info.run_id, description=wished.description)
+    return str(made.version)
+
+
 def _log_numbers(
     client: MlflowClient,
     run_id: str,
@@ -233,6 +363,23 @@ def _shortened(text: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- words and silence
+
+
+@contextlib.contextmanager
+def _errors_in_words(address: str, *, what: str, advice: str) -> Iterator[None]:
+    """Turn whatever MLflow raises into a :class:`TrackingError` with one clear message."""
+    shown = without_credentials(address)
+    try:
+        yield
+    except ImportError as error:
+        raise TrackingError(
+            f"MLflow cannot be loaded ({error}). Install vitrail[train], or set tracking.enabled: false."
+        ) from error
+    except TrackingError:
+        raise
+    except Exception as error:
+        reason = " ".join(_reason(error).replace(address, shown).split())[:300]
+        raise TrackingError(f"MLflow at {shown}: {what} ({reason}). {advice}") from error
 
 
 def _reason(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import Any, Literal, NamedTuple
 
+from vitrail.models.continued import check_continued, continued_identity
 from vitrail.study import ModelSettings, PreprocessSettings
 
 
@@ -59,7 +60,8 @@ def describe(settings: ModelSettings) -> str:
 def identity(settings: ModelSettings) -> object:
     """Return what a model is made of beside its settings and vitrail's code, as plain data: the hashes of its weights on disk."""
     module = family_module(settings.model)
-    return module.identity(settings) if hasattr(module, "identity") else None
+    own, before = module.identity(settings) if hasattr(module, "identity") else None, continued_identity(settings)
+    return own if before is None else [own, before]
 
 
 def check_model(settings: ModelSettings, preprocess: PreprocessSettings) -> None:
@@ -75,3 +77,4 @@ def check_model(settings: ModelSettings, preprocess: PreprocessSettings) -> None
     module = family_module(settings.model)
     if hasattr(module, "check"):
         module.check(settings, preprocess)
+    check_continued(settings, preprocess)

@@ -277,6 +277,9 @@ def _facts(training: Training) -> tuple[tuple[str, str], ...]:
         facts.append(("Weights kept", kept))
     if training.batch_size is not None:
         facts.append(("Images per step", _batch_size(training)))
+    if training.continues is not None:
+        before = training.continues
+        facts.append(("Goes on from", f"{before.model} of run {before.run}, after {counted(before.epochs, 'epoch', 'epochs')}"))
     facts.append(("Why training ended", training.stopped or "not recorded"))
     facts.append(("Electricity of training", electricity(training.energy)))
     return tuple(facts)

@@ -9,13 +9,26 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.models import FAMILIES, DenseHead, DescriptorEmbedder, EstimatorHead, OnnxEmbedder, describe, family_module
+from vitrail.models import (
+    FAMILIES,
+    DenseHead,
+    DescriptorEmbedder,
+    EstimatorHead,
+    OnnxEmbedder,
+    check_continued_data,
+    describe,
+    family_module,
+    load_weights,
+    save_weights,
+)
+from vitrail.models.continued import WEIGHTS
 from vitrail.preprocess import decode_cache, make_recipe
 from vitrail.preprocess.examples import augmented_examples, augments, save_examples
 from vitrail.progress import SILENT, Progress
-from vitrail.records import Epoch, FloatArray, IntArray, Manifest, Split, Training
+from vitrail.records import Continuation, Epoch, FloatArray, IntArray, Manifest, Split, Training
 from vitrail.storage import write_bytes
 from vitrail.study import ModelSettings, Study
+from vitrail.training.continuing import continued_record, seed_of, start_is_best
 from vitrail.training.features import features
 from vitrail.training.imbalance import BalancedSet, balanced_set
 from vitrail.training.schedules import check_schedule
@@ -178,6 +191,7 @@ def _network(settings: Any, job: Job) -> Trained:
     from vitrail.training.fit import fit
 
     family = family_module(settings.model)
+    start = check_continued_data(settings, data_fingerprint=job.manifest.fingerprint, split=job.split.fingerprint)
     preprocess = job.study.preprocess_for(settings)
     recipe = family.recipe(settings, preprocess) if hasattr(family, "recipe") else make_recipe(preprocess, size=OPEN_SIZE)
     rows = np.concatenate([job.training_rows, job.validation_rows])
@@ -186,6 +200,8 @@ def _network(settings: Any, job: Job) -> Trained:
     classes = len(job.manifest.classes)
     network = family.build(settings, recipe, classes=classes, seed=job.study.seed)
     network.to(memory_format=torch.channels_last)  # a quarter less time per step on a CPU
+    if start is not None:
+        load_weights(network, start)
     # Under `sampling` the fit loop draws anew for every epoch.
     chosen = _balanced(settings, job, unless="sampling")
     examples = PixelExamples(
@@ -202,16 +218,23 @@ def _network(settings: Any, job: Job) -> Trained:
         examples,
         classes=classes,
         settings=job.study.training_for(settings),
-        seed=job.study.seed,
+        seed=seed_of(start, job.study.seed),
         checkpoint=job.folder / "checkpoint.pt",
         progress=job.progress,
         title=f"{settings.name}: training",
     )
+    told = _outcome(network, outcome)
+    if start is not None:
+        kept_start = start_is_best(start, outcome, job.study.training_for(settings))
+        if kept_start:
+            load_weights(network, start)
+        told |= continued_record(start, outcome, kept_start=kept_start)
     graph = export_onnx(network.trunk, channels=recipe.channels, size=recipe.size, outputs=network.trunk.outputs)
     path = job.folder / "embedder.onnx"
     write_bytes(path, graph)
     embedder = OnnxEmbedder(path, recipe, network.trunk.pooling)
-    return Trained(embedder, network.head.to_head(), _record(settings, job, **_outcome(network, outcome)))
+    told["weights"] = save_weights(network, job.folder / WEIGHTS)
+    return Trained(embedder, network.head.to_head(), _record(settings, job, **told))
 
 
 def _keep_examples(settings: Any, job: Job, pixels: Any) -> None:
@@ -253,6 +276,8 @@ def _record(
     best_epoch: int = 0,
     stopped: str = "fitted in one go",
     batch_size: int | None = None,
+    weights: str = "",
+    continues: Continuation | None = None,
 ) -> Training:
     resolved = settings.model_copy(
         update={"preprocess": job.study.preprocess_for(settings), "training": job.study.training_for(settings)}
@@ -270,4 +295,6 @@ def _record(
         split=job.split.fingerprint,
         settings=resolved.model_dump(mode="json"),
         batch_size=batch_size,
+        weights=weights,
+        continues=continues,
     )
