@@ -18,7 +18,7 @@ from vitrail.datasets import find_layout, scan_folder
 from vitrail.engine import share_cores
 from vitrail.errors import Problem, StudyError, UsageError, VitrailError
 from vitrail.evaluation import evaluation_of, note_test_opening, pick_cases, predictions_of, save_predictions
-from vitrail.explanation import explain_pixels, save_explanations
+from vitrail.explanation import explain_image, save_explanations
 from vitrail.models import check_model, load_package, save_package
 from vitrail.preprocess import remarks
 from vitrail.progress import SILENT, Progress
@@ -42,7 +42,7 @@ from vitrail.storage import fingerprint, locked, read_record, sweep, write_recor
 from vitrail.study import ModelSettings, Study
 from vitrail.tracked import TrackedRun, describe_run
 from vitrail.tracking import TrackingError, track_study
-from vitrail.training import Job, check_schedule, features, train
+from vitrail.training import Job, check_schedule, score_rows, train
 
 Step = Literal["train", "evaluate", "report"]
 
@@ -289,8 +289,8 @@ def _evaluate(
     def predict(part: Literal["validation", "test"]) -> Predictions:
         rows = split.rows(part)
         title = f"{settings.name}: {part} images"
-        vectors = features(package.embedder, manifest, rows, cache=cache_of(study), progress=progress, title=title)
-        predictions = predictions_of(settings.name, manifest, split, part=part, probabilities=package.head.scores(vectors))
+        scores = score_rows(package, manifest, rows, cache=cache_of(study), progress=progress, title=title)
+        predictions = predictions_of(settings.name, manifest, split, part=part, probabilities=scores)
         save_predictions(model.predictions(part), predictions)
         return predictions
 
@@ -322,8 +322,7 @@ def _explain(settings: ModelSettings, study: Study, manifest: Manifest, model: M
     with progress.task(f"{settings.name}: explaining", len(cases)) as advance:
         for case in cases:
             path = manifest.root / predictions.paths[case]
-            pixels, placement = package.prepare(path)
-            explanations.append(explain_pixels(package, pixels, placement, image=predictions.paths[case]))
+            explanations.append(explain_image(package, path, image=predictions.paths[case]))
             advance()
     save_explanations(model.explanations, explanations)
 

@@ -2,6 +2,7 @@
 
 from vitrail.training.features import features
 from vitrail.training.schedules import check_schedule
+from vitrail.training.scoring import score_rows
 from vitrail.training.train import Job, Trained, train
 
-__all__ = ["Job", "Trained", "check_schedule", "features", "train"]
+__all__ = ["Job", "Trained", "check_schedule", "features", "score_rows", "train"]
