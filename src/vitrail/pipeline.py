@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +20,8 @@ from vitrail.engine import share_cores
 from vitrail.errors import Problem, StudyError, UsageError, VitrailError
 from vitrail.evaluation import evaluation_of, note_test_opening, pick_cases, predictions_of, save_predictions
 from vitrail.explanation import explain_image, save_explanations
-from vitrail.models import check_model, load_package, save_package
-from vitrail.preprocess import remarks
+from vitrail.models import check_model, load_package, members_of, save_ensemble, save_package
+from vitrail.preprocess import remarks, view_remarks
 from vitrail.progress import SILENT, Progress
 from vitrail.records import AuditReport, Manifest, Predictions, RunResult, Split, Training
 from vitrail.run_folder import (
@@ -39,10 +40,10 @@ from vitrail.search import candidate, check_space, describe_search, fold_splits,
 from vitrail.search_folder import SearchFolder, SearchResult, save_search
 from vitrail.split import load_split, make_folds, make_split, save_folds, save_split
 from vitrail.storage import fingerprint, locked, read_record, sweep, write_record, write_text
-from vitrail.study import ModelSettings, Study
+from vitrail.study import EnsembleSettings, ModelSettings, Study
 from vitrail.tracked import TrackedRun, describe_run
 from vitrail.tracking import TrackingError, track_study
-from vitrail.training import Job, check_schedule, score_rows, train
+from vitrail.training import Job, check_schedule, choose_views, combine, packed_as, score_rows, train
 
 Step = Literal["train", "evaluate", "report"]
 
@@ -112,7 +113,7 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
     check_places(study)
     find_images(study)  # a wrong folder is told at once: what checks the models takes seconds to load
     _check_settings(study)
-    for remark in remarks(study.augment):
+    for remark in (*remarks(study.augment), *view_remarks(study.models)):
         progress.say(remark)
     manifest, audit_report = audit(study, progress=progress)
     if study.audit.strict:
@@ -123,8 +124,12 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
             shutil.rmtree(folder.path)
         sweep(folder.path)
         split = _open(folder, study, manifest, audit_report)
-        for settings in study.models:
-            _train(settings, Job(study, manifest, split, folder.model(settings.name).path, cache_of(study), progress), folder)
+        for settings in sorted(study.models, key=lambda model: isinstance(model, EnsembleSettings)):  # members first
+            job = Job(study, manifest, split, folder.model(settings.name).path, cache_of(study), progress)
+            if isinstance(settings, EnsembleSettings):
+                _combine(settings, job, folder)
+            else:
+                _train(settings, job, folder)
         if until == "train":
             return folder.result()
         for settings in study.models:
@@ -209,6 +214,8 @@ def _check_settings(study: Study) -> None:
     problems: list[Problem] = []
     for settings in study.models:
         try:
+            if isinstance(settings, EnsembleSettings):
+                members_of(settings, study.models)
             check_model(settings, study.preprocess_for(settings))
             check_schedule(study.training_for(settings), source="study", key=f"models.{settings.name}.training")
         except StudyError as error:
@@ -257,6 +264,7 @@ def _train(settings: ModelSettings, job: Job, folder: RunFolder) -> None:
     model.forget()
     try:
         trained = train(settings, job)
+        views, choice = choose_views(settings, trained, job)
     except UsageError:
         raise
     except VitrailError as error:
@@ -273,9 +281,44 @@ def _train(settings: ModelSettings, job: Job, folder: RunFolder) -> None:
         head=trained.head,
         data_fingerprint=job.manifest.fingerprint,
         study_fingerprint=job.study.fingerprint,
+        test_time_augmentation=views,
     )
-    write_record(model.training, trained.training)
+    chosen = (choice,) if choice else ()
+    write_record(model.training, replace(trained.training, test_time_augmentation=views, choices=chosen))
     model.tidy()
+
+
+def _combine(settings: EnsembleSettings, job: Job, folder: RunFolder) -> None:
+    """Choose the weights of an ensemble and pack it. It is made anew when a member is another than it was."""
+    model = folder.model(settings.name)
+    members = {name: folder.model(name) for name in members_of(settings, job.study.models)}
+    packages = {name: member.package if member.training.exists() else None for name, member in members.items()}
+    if model.training.exists():
+        before = read_record(model.training, Training)
+        same = {member.name: member.package for member in before.members} == packed_as(packages)
+        if same and before.split == job.split.fingerprint:
+            return
+        job.progress.say(f"{settings.name}: its members have changed; combining anew")
+    model.forget()
+    parameters = sum(read_record(members[name].training, Training).parameters for name, path in packages.items() if path)
+    try:
+        combined = combine(settings, job, packages, parameters=parameters)
+    except UsageError:
+        raise
+    except VitrailError as error:
+        write_text(model.failure, str(error))
+        job.progress.say(f"{settings.name}: left out. {error}")
+        return
+    save_ensemble(
+        model.package,
+        name=settings.name,
+        description=combined.training.description,
+        classes=job.manifest.classes,
+        members={name: (combined.weights[name], path) for name, path in packages.items() if path},
+        data_fingerprint=job.manifest.fingerprint,
+        study_fingerprint=job.study.fingerprint,
+    )
+    write_record(model.training, combined.training)
 
 
 def _evaluate(

@@ -371,6 +371,38 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Something that was chosen on the validation images after training.
+
+    Attributes:
+        what: ``test-time augmentation`` or ``weights``.
+        chosen: The option taken.
+        reason: Why, in one sentence.
+        validation: Option -> metric -> value on the validation images; ``None``: not estimable.
+    """
+
+    what: str
+    chosen: str
+    reason: str
+    validation: dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model of the study that an ensemble was asked to average.
+
+    Attributes:
+        name: Its name in the study.
+        weight: How much its scores count, 0 to 1; 0: not at all.
+        package: SHA-256 of its package's ``hashes.json``; empty: it could not be trained and was left out.
+    """
+
+    name: str
+    weight: float
+    package: str
+
+
+@dataclass(frozen=True)
 class Training:
     """How one model was trained.
 
@@ -386,6 +418,9 @@ class Training:
         seconds: Wall-clock time of the training itself, over all resumed parts.
         split: Fingerprint of the split it was trained on.
         settings: The settings it was trained with, resolved, as plain data.
+        test_time_augmentation: The views over which its scores are averaged; ``none``: the image itself alone.
+        choices: What was chosen on the validation images after training.
+        members: Of an ensemble, in the order of their names.
     """
 
     model: str
@@ -399,6 +434,9 @@ class Training:
     seconds: float
     split: str = ""
     settings: dict[str, object] = field(default_factory=dict)
+    test_time_augmentation: Literal["none", "mirror", "shifts"] = "none"
+    choices: tuple[Choice, ...] = ()
+    members: tuple[Member, ...] = ()
 
 
 # ---------------------------------------------------------------------------------------------------- evaluation

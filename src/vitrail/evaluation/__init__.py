@@ -6,14 +6,16 @@ A metric is one function in ``metrics.py`` and one line in a dictionary there.
 from vitrail.evaluation.cases import pick_cases
 from vitrail.evaluation.curves import RocCurve, roc_curve
 from vitrail.evaluation.evaluate import champion, evaluate, evaluation_of, leaderboard_row
-from vitrail.evaluation.intervals import wilson_interval
+from vitrail.evaluation.intervals import sampling_design, wilson_interval
 from vitrail.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, Metric
 from vitrail.evaluation.openings import note_test_opening
+from vitrail.evaluation.paired import Gain, paired_gain
 from vitrail.evaluation.predictions import load_predictions, predictions_of, save_predictions
 
 __all__ = [
     "CLASS_METRICS",
     "OVERALL_METRICS",
+    "Gain",
     "Metric",
     "RocCurve",
     "champion",
@@ -22,9 +24,11 @@ __all__ = [
     "leaderboard_row",
     "load_predictions",
     "note_test_opening",
+    "paired_gain",
     "pick_cases",
     "predictions_of",
     "roc_curve",
+    "sampling_design",
     "save_predictions",
     "wilson_interval",
 ]

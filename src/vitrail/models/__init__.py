@@ -3,6 +3,8 @@
 from vitrail.models.answering import ImagePrediction, Package, Part, weighted_mean
 from vitrail.models.catalogue import FAMILIES, check_model, describe, family_module, identity, stops_early
 from vitrail.models.embedders import DescriptorEmbedder, Embedder, OnnxEmbedder
+from vitrail.models.ensemble import describe_weights, members_of
+from vitrail.models.ensemble_package import EnsemblePackage, save_ensemble
 from vitrail.models.heads import DenseHead, EstimatorHead, Head
 from vitrail.models.loading import load_package
 from vitrail.models.package import ModelPackage, save_package
@@ -12,6 +14,7 @@ __all__ = [
     "DenseHead",
     "DescriptorEmbedder",
     "Embedder",
+    "EnsemblePackage",
     "EstimatorHead",
     "Head",
     "ImagePrediction",
@@ -21,9 +24,12 @@ __all__ = [
     "Part",
     "check_model",
     "describe",
+    "describe_weights",
     "family_module",
     "identity",
     "load_package",
+    "members_of",
+    "save_ensemble",
     "save_package",
     "stops_early",
     "weighted_mean",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from vitrail.errors import PackageError
+from vitrail.models.ensemble_package import EnsemblePackage, open_ensemble
 from vitrail.models.package import ModelPackage, open_model
 
 
-def load_package(folder: str | Path) -> ModelPackage:
+def load_package(folder: str | Path) -> ModelPackage | EnsemblePackage:
     """Load a package after checking that it is whole, unaltered and gives its golden answers.
 
     Example:
@@ -26,4 +28,13 @@ def load_package(folder: str | Path) -> ModelPackage:
             f"{folder}: not a model package (found {found}). "
             "Give the folder that a run calls models/NAME/package; `vitrail run --json` prints the champion's."
         )
-    return open_model(folder)
+    return open_ensemble(folder) if _is_ensemble(folder) else open_model(folder)
+
+
+def _is_ensemble(folder: Path) -> bool:
+    """Return whether a package says that it is an ensemble; one that cannot be read is refused by whoever opens it."""
+    try:
+        content = json.loads((folder / "package.json").read_bytes())
+    except ValueError:
+        return False
+    return isinstance(content, dict) and content.get("family") == "ensemble"

@@ -13,7 +13,7 @@ unpickled. Neither torch nor scikit-learn is needed. Several of these make an en
 from __future__ import annotations
 
 import importlib.metadata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,11 +21,11 @@ import numpy as np
 from pydantic import ValidationError
 
 from vitrail.errors import PackageError, UsageError
-from vitrail.models.answering import Package, Part
+from vitrail.models.answering import Package, Part, weighted_mean
 from vitrail.models.embedders import DescriptorEmbedder, OnnxEmbedder, Pooling, load_embedder
 from vitrail.models.heads import DenseHead, EstimatorHead, Scores, load_head
 from vitrail.models.proof import GoldenAnswer, ask_golden_questions, check_hashes, golden_answers, write_hashes
-from vitrail.preprocess import prepare_file
+from vitrail.preprocess import VIEWS, View, prepare_file, seen
 from vitrail.records import ByteArray, FloatArray, Placement, Recipe
 from vitrail.storage import read_record, whole_folder, write_record
 
@@ -55,6 +55,8 @@ class PackageDescription:
         versions: Package name -> version at the time of training.
         data_fingerprint: Of the data set it was trained on.
         study_fingerprint: Of the settings it was trained with.
+        test_time_augmentation: Over which views of an image the scores are averaged: a key of
+            :data:`vitrail.preprocess.views.VIEWS`. Packages made before there were any say nothing of them.
         limits: What a user must know.
     """
 
@@ -70,6 +72,7 @@ class PackageDescription:
     versions: dict[str, str]
     data_fingerprint: str
     study_fingerprint: str
+    test_time_augmentation: Literal["none", "mirror", "shifts"] = "none"
     limits: str = LIMITS
 
 
@@ -119,7 +122,19 @@ class ModelPackage(Package):
 
     def scores(self, pixels: ByteArray) -> Scores:
         """Return scores, shape (n, classes), for prepared pixels, uint8 of shape (n, size, size, channels)."""
-        return self.head.scores(self.embedder.embed(pixels))
+        return mean_over_views(self.embedder, self.head, pixels, self.views)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views of an image whose scores are averaged, the plain one first."""
+        return VIEWS[self.description.test_time_augmentation]
+
+    @property
+    def plain(self) -> ModelPackage:
+        """The same model without test-time augmentation; itself where it has none."""
+        if self.description.test_time_augmentation == "none":
+            return self
+        return ModelPackage(replace(self.description, test_time_augmentation="none"), self.embedder, self.head)
 
     # ---------------------------------------------------------------- what explanations ask for
 
@@ -143,6 +158,20 @@ class ModelPackage(Package):
         return self.head.gradient(embedding, target)
 
 
+def mean_over_views(
+    embedder: DescriptorEmbedder | OnnxEmbedder, head: DenseHead | EstimatorHead, pixels: ByteArray, views: tuple[View, ...]
+) -> Scores:
+    """Return the mean of a model's scores over views of prepared images, shape (n, classes).
+
+    Args:
+        embedder: First half.
+        head: Second half.
+        pixels: uint8, shape (n, size, size, channels).
+        views: See :mod:`vitrail.preprocess.views`, also for why scores are averaged and not logits.
+    """
+    return weighted_mean((1 / len(views), head.scores(embedder.embed(seen(pixels, view)))) for view in views)
+
+
 def save_package(
     folder: Path,
     *,
@@ -154,6 +183,7 @@ def save_package(
     head: DenseHead | EstimatorHead,
     data_fingerprint: str,
     study_fingerprint: str,
+    test_time_augmentation: Literal["none", "mirror", "shifts"] = "none",
 ) -> None:
     """Write a package, whole or not at all. See :class:`PackageDescription` for the arguments."""
     with whole_folder(folder) as temporary:
@@ -162,7 +192,7 @@ def save_package(
 
         def answer(image: Path) -> Scores:
             pixels, _ = prepare_file(image, embedder.recipe)
-            return np.asarray(head.scores(embedder.embed(pixels[None]))[0])
+            return np.asarray(mean_over_views(embedder, head, pixels[None], VIEWS[test_time_augmentation])[0])
 
         golden = golden_answers(temporary, embedder.recipe.size, answer)
         content = PackageDescription(
@@ -178,6 +208,7 @@ def save_package(
             versions=packing_versions(),
             data_fingerprint=data_fingerprint,
             study_fingerprint=study_fingerprint,
+            test_time_augmentation=test_time_augmentation,
         )
         write_record(temporary / "package.json", content)
         write_hashes(temporary)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vitrail.records import Estimate, Evaluation, Explanation, Manifest, ModelResult, Predictions, RunResult, Scores, Training
+from vitrail.reporting.choices import chosen_facts
 from vitrail.reporting.figures import can_draw_roc, confusion_matrix, learning_curves, roc_curves, score_intervals
 from vitrail.reporting.images import MapPictures, map_pictures
 from vitrail.reporting.thumbnails import Thumbnails
@@ -250,7 +251,7 @@ def _facts(training: Training) -> tuple[tuple[str, str], ...]:
         kept = f"epoch {training.best_epoch} of {len(training.epochs)}" if training.best_epoch else "none recorded"
         facts.append(("Weights kept", kept))
     facts.append(("Why training ended", training.stopped or "not recorded"))
-    return tuple(facts)
+    return (*facts, *chosen_facts(training))
 
 
 def _title(what: str, scores: Scores) -> str:

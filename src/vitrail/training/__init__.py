@@ -1,8 +1,21 @@
 """TRAIN: one protocol for every family, on one split."""
 
+from vitrail.training.choose_views import choose_views
+from vitrail.training.combine import Combined, combine, packed_as
 from vitrail.training.features import features
 from vitrail.training.schedules import check_schedule
 from vitrail.training.scoring import score_rows
 from vitrail.training.train import Job, Trained, train
 
-__all__ = ["Job", "Trained", "check_schedule", "features", "score_rows", "train"]
+__all__ = [
+    "Combined",
+    "Job",
+    "Trained",
+    "check_schedule",
+    "choose_views",
+    "combine",
+    "features",
+    "packed_as",
+    "score_rows",
+    "train",
+]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vitrail.errors import UsageError
 from vitrail.models import FAMILIES, DenseHead, DescriptorEmbedder, EstimatorHead, OnnxEmbedder, describe, family_module
 from vitrail.preprocess import decode_cache, make_recipe
 from vitrail.progress import SILENT, Progress
@@ -87,6 +88,8 @@ def train(settings: ModelSettings, job: Job) -> Trained:
             return _probe(settings, job)
         case "network":
             return _network(settings, job)
+        case "ensemble":
+            raise UsageError(f"models.{settings.name}: an ensemble is not trained, it is combined. See vitrail.training.combine.")
 
 
 def _grow(settings: Any, job: Job) -> Trained:
