@@ -29,8 +29,6 @@ class Member(BrightnessNetwork):
 class Turned(Member):
     """One that answers the other way round."""
 
-    name = "turned"
-
     def scores(self, pixels):
         return super().scores(pixels)[:, ::-1]
 
@@ -53,7 +51,7 @@ def test_a_single_model_is_explained_as_ever():
 
 
 def test_the_map_of_an_ensemble_is_the_weighted_mean_of_its_members_occlusion_maps():
-    one, other = Member(), Turned()
+    one, other = Member(), Turned(name="turned")
     found = explain_image(package((0.75, one), (0.25, other)), "x.png", image="x.png", target="yes")
     maps = [
         explain_pixels(model, PIXELS, whole_image(SIZE), image="x.png", method="occlusion", target="yes").map
@@ -71,7 +69,7 @@ def found_index(model, name):
 
 
 def test_maps_in_units_of_their_own_are_not_averaged():
-    both = package((0.5, Member()), (0.5, Turned()))
+    both = package((0.5, Member()), (0.5, Turned(name="turned")))
     with pytest.raises(UsageError, match=r"grad-cam: both averages 2 models.*Use occlusion"):
         explain_image(both, "x.png", image="x.png", method="grad-cam")
     with pytest.raises(UsageError, match="unknown"):

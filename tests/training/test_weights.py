@@ -87,9 +87,15 @@ def test_few_images_get_equal_weights():
     assert not found.greedy and set(found.weights.values()) == {0.25} and found.selected["bad"] == 0
 
 
-def test_members_that_are_alike_get_equal_weights():
-    truth, scores = drawn(3, images=90, members=1)
-    generator = np.random.default_rng(1)
-    like = {name: scores["m0"] * generator.uniform(0.9, 1.1, scores["m0"].shape) for name in "abc"}
-    like = {name: values / values.sum(axis=1, keepdims=True) for name, values in like.items()}
-    assert not choose_weights(truth, np.arange(90), like, resamples=500, seed=0).greedy
+def test_members_that_are_alike_mostly_get_equal_weights():
+    """Of exchangeable members one is always luckier on the images at hand; that is called a gain in a few of a hundred cases."""
+    chosen = []
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        truth = generator.permutation(np.arange(90) % 3)
+        common = generator.normal(size=(90, 3)) + 2 * np.eye(3)[truth]
+        raised = {name: np.exp(common + 0.5 * generator.normal(size=(90, 3))) for name in "abc"}
+        like = {name: values / values.sum(axis=1, keepdims=True) for name, values in raised.items()}
+        chosen.append(choose_weights(truth, np.arange(90), like, resamples=300, seed=0))
+    assert sum(found.greedy for found in chosen) <= 2
+    assert sum(found.selected != found.weights for found in chosen) >= 15, "the selection alone would have followed its luck"
