@@ -189,3 +189,15 @@ def test_a_mirror_is_remarked_upon(images, tmp_path):
     asked = write_study(tmp_path / "study.yaml", images, output="runs", models=models)
     result = ask("train", asked)
     assert result.exit_code == 0 and "models.forest.test_time_augmentation: mirror" in " ".join(result.stderr.split())
+
+
+def test_views_can_be_searched_and_change_the_scores(images, tmp_path):
+    space = {"models.forest.test_time_augmentation": ["none", "shifts"]}
+    models = [{"model": "forest", "trees": 5, "preprocess": {"size": 32}}]
+    asked = write_study(tmp_path / "study.yaml", images, output="runs", models=models, search={"space": space, "folds": 2})
+    (searched,) = answer("search", asked)["models"]
+    losses = {
+        trial["parameters"]["test_time_augmentation"]: [fold["log_loss"] for fold in trial["folds"]]
+        for trial in searched["trials"]
+    }
+    assert set(losses) == {"none", "shifts"} and losses["none"] != losses["shifts"]
