@@ -197,7 +197,6 @@ def test_views_can_be_searched_and_change_the_scores(images, tmp_path):
     asked = write_study(tmp_path / "study.yaml", images, output="runs", models=models, search={"space": space, "folds": 2})
     (searched,) = answer("search", asked)["models"]
     losses = {
-        trial["parameters"]["test_time_augmentation"]: [fold["log_loss"] for fold in trial["folds"]]
-        for trial in searched["trials"]
+        trial["settings"]["test_time_augmentation"]: [fold["log_loss"] for fold in trial["folds"]] for trial in searched["trials"]
     }
     assert set(losses) == {"none", "shifts"} and losses["none"] != losses["shifts"]
