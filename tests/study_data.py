@@ -62,7 +62,11 @@ TRAINING = _some(
     average=st.none() | st.floats(0, 0.9999),
     clip=st.none() | st.floats(0, 1e6),
 )
-OWN = {"preprocess": PREPROCESS, "training": TRAINING}
+OWN = {
+    "preprocess": PREPROCESS,
+    "training": TRAINING,
+    "test_time_augmentation": st.sampled_from(["none", "mirror", "shifts", "auto"]),
+}
 DESCRIPTORS = st.sampled_from([["pixels"], ["hog"], ["texture"], ["hog", "pixels"], ["hog", "texture"]])
 FOREST = _some(
     **OWN,
@@ -131,6 +135,7 @@ TRANSFORMER = _some(
     stochastic_depth=st.floats(0, 0.99),
     augment=st.booleans(),
 )
+ENSEMBLE = _some(members=st.none() | st.lists(NAMES, max_size=4))
 
 
 @st.composite
@@ -145,6 +150,7 @@ def models(draw: st.DrawFn) -> list[dict[str, object]]:
         "probe": PROBE,
         "finetune": FINETUNE,
         "transformer": TRANSFORMER,
+        "ensemble": ENSEMBLE,
     }
     chosen = []
     for name in names:

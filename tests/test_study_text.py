@@ -78,7 +78,7 @@ def test_every_problem_of_a_file_is_told_at_once_and_in_its_order(tmp_path):
         ("models[1].kernel", "must be one of 3, 5 or 7.", "4"),
         (
             "models[2].model",
-            "unknown model. Did you mean 'forest'? Known: forest, boosted, svm, cnn, probe, finetune, transformer.",
+            "unknown model. Did you mean 'forest'? Known: forest, boosted, svm, cnn, probe, finetune, transformer, ensemble.",
             "'forrest'",
         ),
         ("models[3].model", "missing: every model names its family, for example `model: forest`.", "{'trees': 3}"),
@@ -132,7 +132,7 @@ def test_an_unknown_key_gets_a_suggestion_and_the_known_keys_of_its_place(tmp_pa
         (
             "data: {path: x}\nmodels: [vit]\n",
             "models[0].model",
-            "unknown model. Known: forest, boosted, svm, cnn, probe, finetune, transformer. Found: 'vit'.",
+            "unknown model. Known: forest, boosted, svm, cnn, probe, finetune, transformer, ensemble. Found: 'vit'.",
         ),
         ("data: {path: x}\nmodels: [cnn, {model: forest, name: CNN}]\n", "models", "different names, and 2 are called 'cnn'"),
         ("data: {path: x}\nsplit: {validation: 0.7}\n", "split.validation", "must be less than 0.5. Found: 0.7."),

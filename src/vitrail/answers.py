@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.errors import DataError
-from vitrail.explanation import explain_pixels, write_map, write_picture
-from vitrail.models import ModelPackage, load_package
+from vitrail.explanation import explain_image, write_map, write_picture
+from vitrail.models import Package, load_package
 from vitrail.progress import SILENT, Progress
 from vitrail.records import Explanation
 from vitrail.storage import check_writable
 
 
-def explain(package: ModelPackage, image: str | Path, *, method: str | None = None, target: str | None = None) -> Explanation:
+def explain(package: Package, image: str | Path, *, method: str | None = None, target: str | None = None) -> Explanation:
     """Say which places of an image speak for (and against) a class.
 
     Args:
@@ -30,8 +30,7 @@ def explain(package: ModelPackage, image: str | Path, *, method: str | None = No
         DataError: It is no readable image.
         UsageError: The method or the class is unknown, or the method does not suit the model.
     """
-    pixels, placement = package.prepare(image)
-    return explain_pixels(package, pixels, placement, image=str(image), method=method, target=target)
+    return explain_image(package, Path(image), image=str(image), method=method, target=target)
 
 
 def explain_files(

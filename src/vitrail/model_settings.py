@@ -65,6 +65,13 @@ class ModelSettings(Settings):
     name: Name = Field(default="", description="Name in tables and folders; empty: the family's name.")
     preprocess: PreprocessSettings = Field(default=PreprocessSettings(), description="Overrides the study's preprocess.")
     training: TrainingSettings = Field(default=TrainingSettings(), description="Overrides the study's training.")
+    test_time_augmentation: Literal["none", "mirror", "shifts", "auto"] = Field(
+        default="none",
+        description="Answer with the mean of the scores over views of the image. mirror: itself and mirrored (twice the work), "
+        "only where the side tells nothing; shifts: itself and shifted four ways by 4 % (five times the work); auto: the views "
+        "that make validation scores better by more than noise, if any (mirror is tried where augment.flip_horizontal is true; "
+        "a search counts auto as none); none.",
+    )
 
 
 class NetworkSettings(ModelSettings):
@@ -341,6 +348,26 @@ class TransformerSettings(NetworkSettings):
     augment: bool = Field(default=True, description="Apply the study's augmentation to the training images.")
 
 
+class EnsembleSettings(ModelSettings):
+    """Weighted mean of the scores of other models of the study (Caruana et al. 2004)."""
+
+    preprocess_defaults = USUAL_PREPROCESS
+
+    model: Literal["ensemble"] = Field(default="ensemble", description=FAMILY)
+    members: tuple[Name, ...] | None = Field(
+        default=None,
+        description="Names of the models that are averaged; null: all that could be trained. Weights are chosen on validation "
+        "images, and are equal where these cannot tell.",
+    )
+
+    @field_validator("preprocess", "training", "test_time_augmentation")
+    @classmethod
+    def _left_to_the_members(cls, value: Settings | str) -> Settings | str:
+        if value not in (PreprocessSettings(), TrainingSettings(), "none"):
+            raise ValueError("must be left out: an ensemble trains and prepares nothing, its members keep their own")
+        return value
+
+
 FAMILIES: dict[str, type[ModelSettings]] = {
     "forest": ForestSettings,
     "boosted": BoostedSettings,
@@ -349,10 +376,18 @@ FAMILIES: dict[str, type[ModelSettings]] = {
     "cnn": CnnSettings,
     "finetune": FinetuneSettings,
     "transformer": TransformerSettings,
+    "ensemble": EnsembleSettings,
 }
 """Family name -> its settings, cheap ones first. A new family adds a line here and in ``models/catalogue.py``."""
 
 AnyModel = Annotated[
-    ForestSettings | BoostedSettings | SvmSettings | CnnSettings | ProbeSettings | FinetuneSettings | TransformerSettings,
+    ForestSettings
+    | BoostedSettings
+    | SvmSettings
+    | CnnSettings
+    | ProbeSettings
+    | FinetuneSettings
+    | TransformerSettings
+    | EnsembleSettings,
     Field(discriminator="model"),
 ]

@@ -30,9 +30,9 @@ from vitrail.evaluation import (
     predictions_of,
     save_predictions,
 )
-from vitrail.explanation import explain_pixels, save_explanations
-from vitrail.models import check_continued_data, check_model, load_package, save_package
-from vitrail.preprocess import remarks
+from vitrail.explanation import explain_image, save_explanations
+from vitrail.models import check_continued_data, check_model, load_package, members_of, save_ensemble, save_package
+from vitrail.preprocess import remarks, view_remarks
 from vitrail.progress import SILENT, Progress
 from vitrail.promotion import Promotion, Role, chosen_model, contest, registration
 from vitrail.records import AuditReport, Manifest, Part, Predictions, RunResult, Split, Training
@@ -52,10 +52,23 @@ from vitrail.search import candidate, check_space, describe_search, fold_splits,
 from vitrail.search_folder import SearchFolder, SearchResult, save_search
 from vitrail.split import load_split, make_folds, make_split, save_folds, save_split
 from vitrail.storage import fingerprint, locked, read_record, sweep, write_record, write_text
-from vitrail.study import ModelSettings, Study
+from vitrail.study import EnsembleSettings, ModelSettings, Study
 from vitrail.tracked import TrackedRun, describe_run
 from vitrail.tracking import TrackingError, in_role, register, track_study
-from vitrail.training import BASELINES, Job, Predict, Scores, batch_remarks, check_schedule, features, fit_baseline, train
+from vitrail.training import (
+    BASELINES,
+    Job,
+    Predict,
+    Scores,
+    batch_remarks,
+    check_schedule,
+    choose_views,
+    combine,
+    fit_baseline,
+    packed_as,
+    score_rows,
+    train,
+)
 
 Step = Literal["train", "evaluate", "report"]
 
@@ -125,7 +138,7 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
     check_places(study)
     find_images(study)  # a wrong folder is told at once: what checks the models takes seconds to load
     _check_settings(study)
-    for remark in remarks(study.augment):
+    for remark in (*remarks(study.augment), *view_remarks(study.models)):
         progress.say(remark)
     manifest, audit_report = audit(study, progress=progress)
     if study.audit.strict:
@@ -139,8 +152,11 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
         sweep(folder.path)
         split = _open(folder, study, manifest, audit_report)
         meter = Meter(study.energy, folder.energy, progress)
-        for settings in study.models:
+        for settings in sorted(study.models, key=lambda model: isinstance(model, EnsembleSettings)):  # members first
             job = Job(study, manifest, split, folder.model(settings.name).path, cache_of(study), progress)
+            if isinstance(settings, EnsembleSettings):
+                _combine(settings, job, folder)
+                continue
             for remark in batch_remarks(settings, job):
                 progress.say(remark)
             _train(settings, job, folder, meter)
@@ -234,6 +250,8 @@ def _check_settings(study: Study) -> None:
     problems: list[Problem] = []
     for settings in study.models:
         try:
+            if isinstance(settings, EnsembleSettings):
+                members_of(settings, study.models)
             resolved = settings.model_copy(update={"training": study.training_for(settings)})
             check_model(resolved, study.preprocess_for(settings))
             check_schedule(resolved.training, source="study", key=f"models.{settings.name}.training")
@@ -289,6 +307,7 @@ def _train(settings: ModelSettings, job: Job, folder: RunFolder, meter: Meter) -
     try:
         with meter.lap(f"{settings.name}: training", note=resumed) as lap:
             trained = train(settings, job)
+            views, choice = choose_views(settings, trained, job)
     except UsageError:
         raise
     except VitrailError as error:
@@ -305,9 +324,45 @@ def _train(settings: ModelSettings, job: Job, folder: RunFolder, meter: Meter) -
         head=trained.head,
         data_fingerprint=job.manifest.fingerprint,
         study_fingerprint=job.study.fingerprint,
+        test_time_augmentation=views,
     )
-    write_record(model.training, replace(trained.training, energy=lap.energy))
+    chosen = (choice,) if choice else ()
+    training = replace(trained.training, energy=lap.energy, test_time_augmentation=views, choices=chosen)
+    write_record(model.training, training)
     model.tidy()
+
+
+def _combine(settings: EnsembleSettings, job: Job, folder: RunFolder) -> None:
+    """Choose the weights of an ensemble and pack it. It is made anew when a member is another than it was."""
+    model = folder.model(settings.name)
+    members = {name: folder.model(name) for name in members_of(settings, job.study.models)}
+    packages = {name: member.package if member.training.exists() else None for name, member in members.items()}
+    if model.training.exists():
+        before = read_record(model.training, Training)
+        same = {member.name: member.package for member in before.members} == packed_as(packages)
+        if same and before.split == job.split.fingerprint:
+            return
+        job.progress.say(f"{settings.name}: its members have changed; combining anew")
+    model.forget()
+    parameters = sum(read_record(members[name].training, Training).parameters for name, path in packages.items() if path)
+    try:
+        combined = combine(settings, job, packages, parameters=parameters)
+    except UsageError:
+        raise
+    except VitrailError as error:
+        write_text(model.failure, str(error))
+        job.progress.say(f"{settings.name}: left out. {error}")
+        return
+    save_ensemble(
+        model.package,
+        name=settings.name,
+        description=combined.training.description,
+        classes=job.manifest.classes,
+        members={name: (combined.weights[name], path) for name, path in packages.items() if path},
+        data_fingerprint=job.manifest.fingerprint,
+        study_fingerprint=job.study.fingerprint,
+    )
+    write_record(model.training, combined.training)
 
 
 def _to_evaluate(model: ModelFolder) -> bool:
@@ -321,15 +376,8 @@ def _evaluate(
     package = load_package(model.package)
 
     def scores(part: Part) -> Scores:
-        vectors = features(
-            package.embedder,
-            manifest,
-            split.rows(part),
-            cache=cache_of(study),
-            progress=progress,
-            title=f"{settings.name}: {part} images",
-        )
-        return package.head.scores(vectors)
+        title = f"{settings.name}: {part} images"
+        return score_rows(package, manifest, split.rows(part), cache=cache_of(study), progress=progress, title=title)
 
     _score(settings.name, scores, study, manifest, split, model)
 
@@ -407,8 +455,7 @@ def _explain(settings: ModelSettings, study: Study, manifest: Manifest, model: M
     with progress.task(f"{settings.name}: explaining", len(cases)) as advance:
         for case in cases:
             path = manifest.root / predictions.paths[case]
-            pixels, placement = package.prepare(path)
-            explanations.append(explain_pixels(package, pixels, placement, image=predictions.paths[case]))
+            explanations.append(explain_image(package, path, image=predictions.paths[case]))
             advance()
     save_explanations(model.explanations, explanations)
 

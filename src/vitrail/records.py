@@ -407,6 +407,38 @@ class Continuation:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Something that was chosen on the validation images after training.
+
+    Attributes:
+        what: ``test-time augmentation`` or ``weights``.
+        chosen: The option taken.
+        reason: Why, in one sentence.
+        validation: Option -> metric -> value on the validation images; ``None``: not estimable.
+    """
+
+    what: str
+    chosen: str
+    reason: str
+    validation: dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model of the study that an ensemble was asked to average.
+
+    Attributes:
+        name: Its name in the study.
+        weight: How much its scores count, 0 to 1; 0: not at all.
+        package: SHA-256 of its package's ``hashes.json``; empty: it could not be trained and was left out.
+    """
+
+    name: str
+    weight: float
+    package: str
+
+
+@dataclass(frozen=True)
 class Training:
     """How one model was trained.
 
@@ -427,6 +459,9 @@ class Training:
         energy: Electricity that training took, the preparing of its images included.
         weights: SHA-256 of the file of weights beside the package, from which training can go on; empty: none is kept.
         continues: What it went on from; its epochs then begin with those behind the weights it began with.
+        test_time_augmentation: The views over which its scores are averaged; ``none``: the image itself alone.
+        choices: What was chosen on the validation images after training.
+        members: Of an ensemble, in the order of their names.
     """
 
     model: str
@@ -444,6 +479,9 @@ class Training:
     energy: Energy = Energy()
     weights: str = ""
     continues: Continuation | None = None
+    test_time_augmentation: Literal["none", "mirror", "shifts"] = "none"
+    choices: tuple[Choice, ...] = ()
+    members: tuple[Member, ...] = ()
 
 
 # ---------------------------------------------------------------------------------------------------- evaluation

@@ -8,6 +8,7 @@ OFFERS = {
     "grown": {"embedder", "fit", "describe"},
     "probe": {"embedder", "fit_linear", "describe"},
     "network": {"build", "describe"},
+    "ensemble": {"describe"},
 }
 
 

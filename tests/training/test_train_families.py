@@ -131,7 +131,8 @@ def scores_of(model, data, rows):
 
 
 def test_every_family_is_tested_here():
-    assert {settings.model for settings in QUICK.values()} == set(FAMILIES) == set(study_module.FAMILIES)
+    trained = {name for name, family in FAMILIES.items() if family.training != "ensemble"}
+    assert {settings.model for settings in QUICK.values()} == trained == set(study_module.FAMILIES) - {"ensemble"}
 
 
 def test_it_tells_what_anyone_tells_apart(model, data):

@@ -6,7 +6,8 @@ A metric is one function in ``metrics.py`` and one line in a dictionary there.
 from vitrail.evaluation.cases import pick_cases
 from vitrail.evaluation.curves import RocCurve, roc_curve
 from vitrail.evaluation.evaluate import champion, evaluate, evaluation_of, leaderboard_row
-from vitrail.evaluation.intervals import wilson_interval
+from vitrail.evaluation.gain import Gain, paired_gain
+from vitrail.evaluation.intervals import sampling_design, wilson_interval
 from vitrail.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, Metric
 from vitrail.evaluation.openings import note_test_opening
 from vitrail.evaluation.paired import MEANING, held_against_baselines, paired_differences
@@ -16,6 +17,7 @@ __all__ = [
     "CLASS_METRICS",
     "MEANING",
     "OVERALL_METRICS",
+    "Gain",
     "Metric",
     "RocCurve",
     "champion",
@@ -26,9 +28,11 @@ __all__ = [
     "load_predictions",
     "note_test_opening",
     "paired_differences",
+    "paired_gain",
     "pick_cases",
     "predictions_of",
     "roc_curve",
+    "sampling_design",
     "save_predictions",
     "wilson_interval",
 ]

@@ -4,6 +4,7 @@ A method of explanation is one class in a file of this folder and one line in ``
 """
 
 from vitrail.explanation.class_activation import GradCam, HiResCam
+from vitrail.explanation.explain_image import explain_image
 from vitrail.explanation.explainer import ExplainableModel, Explainer, Question, Relevance
 from vitrail.explanation.occlusion import Occlusion
 from vitrail.explanation.picture import draw_map, write_picture
@@ -20,6 +21,7 @@ __all__ = [
     "Question",
     "Relevance",
     "draw_map",
+    "explain_image",
     "explain_pixels",
     "load_explanations",
     "save_explanations",

@@ -50,10 +50,7 @@ def explain_pixels(
         UsageError: The method or the class is unknown, the method does not suit the model, or the pixels are not the model's.
         PackageError: The model answers with numbers that are not finite.
     """
-    if method is not None and method not in EXPLAINERS:
-        raise UsageError(f"explanation method: unknown. Found: {method!r}. Choose one of: {', '.join(EXPLAINERS)}.")
-    if target is not None and target not in model.classes:
-        raise UsageError(f"class to explain: {model.name} does not know {target!r}. Choose one of: {', '.join(model.classes)}.")
+    check_question(model.name, model.classes, method=method, target=target)
     side, channels = model.recipe.size, model.recipe.channels
     if pixels.shape != (side, side, channels) or pixels.dtype != np.uint8:
         raise UsageError(
@@ -76,9 +73,21 @@ def explain_pixels(
         target=model.classes[index],
         score=question.score,
         map=_restored(model, relevance.map, placement, method=name),
-        warnings=(*_general_warnings(model.classes, scores, inner, target=index), *relevance.warnings),
+        warnings=(*general_warnings(model.classes, scores, inner, target=index), *relevance.warnings),
         details=relevance.details,
     )
+
+
+def check_question(name: str, classes: tuple[str, ...], *, method: str | None, target: str | None) -> None:
+    """Find out whether there is such a method and such a class.
+
+    Raises:
+        UsageError: There is not.
+    """
+    if method is not None and method not in EXPLAINERS:
+        raise UsageError(f"explanation method: unknown. Found: {method!r}. Choose one of: {', '.join(EXPLAINERS)}.")
+    if target is not None and target not in classes:
+        raise UsageError(f"class to explain: {name} does not know {target!r}. Choose one of: {', '.join(classes)}.")
 
 
 def _ask(model: ExplainableModel, question: Question, *, method: str | None) -> tuple[str, Relevance]:
@@ -110,7 +119,7 @@ def _restored(model: ExplainableModel, relevance: FloatArray, placement: Placeme
     return restore_map(relevance.astype(np.float32, copy=False), placement)
 
 
-def _general_warnings(
+def general_warnings(
     classes: tuple[str, ...], scores: npt.NDArray[np.float64], inner: FloatArray, *, target: int
 ) -> tuple[str, ...]:
     """Return what is doubtful whatever the method: the class was not predicted, or the map points nowhere."""

@@ -4,7 +4,8 @@ A family says how it is trained by what it offers:
 
 * ``grown``: hand-made features, fitted in one go (forest, boosted, svm): ``embedder``, ``fit``, ``describe``;
 * ``probe``: frozen pretrained features and a trained head: ``embedder``, ``fit_linear``, ``describe``;
-* ``network``: everything trained epoch by epoch from pixels: ``build``, ``describe``.
+* ``network``: everything trained epoch by epoch from pixels: ``build``, ``describe``;
+* ``ensemble``: not trained; averages the scores of other models: ``describe``.
 
 Where some settings cannot be built, it also offers ``check``, which says so before any work is done.
 """
@@ -27,7 +28,7 @@ class Family(NamedTuple):
     """
 
     module: str
-    training: Literal["grown", "probe", "network"]
+    training: Literal["grown", "probe", "network", "ensemble"]
 
 
 FAMILIES: dict[str, Family] = {
@@ -38,6 +39,7 @@ FAMILIES: dict[str, Family] = {
     "cnn": Family("vitrail.models.cnn", "network"),
     "finetune": Family("vitrail.models.finetune", "network"),
     "transformer": Family("vitrail.models.transformer", "network"),
+    "ensemble": Family("vitrail.models.ensemble", "ensemble"),
 }
 
 

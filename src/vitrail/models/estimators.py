@@ -53,6 +53,7 @@ def to_onnx(estimator: Any, dimension: int) -> bytes:
         warnings.filterwarnings("ignore", "Attribute `prob[AB]_`", FutureWarning)  # skl2onnx asks for what is no longer used
         graph = convert_sklearn(
             estimator,
+            name="estimator",  # else a random one: the same model would not be the same bytes
             initial_types=[("X", FloatTensorType([None, dimension]))],
             options={"zipmap": False},
             custom_conversion_functions={HistGradientBoostingClassifier: _convert_boosted},

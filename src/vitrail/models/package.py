@@ -7,46 +7,35 @@
     hashes.json         SHA-256 of every file above
 
 Loading checks the hashes and asks the golden questions again, through the same decoding and preparation as any image. Nothing is
-unpickled. Neither torch nor scikit-learn is needed. Hashes show damage and mix-ups; they are no signature, so take packages from
-people you trust.
+unpickled. Neither torch nor scikit-learn is needed. Several of these make an ensemble: :mod:`vitrail.models.ensemble_package`.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 from pydantic import ValidationError
 
-from vitrail.engine import map_in_order
-from vitrail.errors import DataError, PackageError, UsageError
-from vitrail.models.embedders import BATCH, DescriptorEmbedder, OnnxEmbedder, Pooling, load_embedder
-from vitrail.models.heads import DenseHead, EstimatorHead, load_head
-from vitrail.preprocess import prepare_file
-from vitrail.progress import SILENT, Progress
+from vitrail.errors import PackageError, UsageError
+from vitrail.models.answering import Package, Part, weighted_mean
+from vitrail.models.embedders import DescriptorEmbedder, OnnxEmbedder, Pooling, load_embedder
+from vitrail.models.heads import DenseHead, EstimatorHead, Scores, load_head
+from vitrail.models.proof import GoldenAnswer, ask_golden_questions, check_hashes, golden_answers, write_hashes
+from vitrail.preprocess import VIEWS, View, prepare_file, seen
 from vitrail.records import ByteArray, FloatArray, Placement, Recipe
-from vitrail.storage import file_sha256, read_record, whole_folder, write_bytes, write_record
+from vitrail.storage import read_record, whole_folder, write_record
 
 FORMAT: Literal[1] = 1
-GOLDEN_SIDES = ((96, 96), (131, 77), (64, 160), (240, 200))
-"""Height and width of the golden images: square, tall, wide, large."""
-GOLDEN_TOLERANCE = 1e-3
-"""Largest difference of a score that other versions of Pillow or ONNX Runtime may make."""
+LIMITS = "Research and teaching. Not a medical device. A score is no diagnosis."
 
 
-@dataclass(frozen=True)
-class GoldenAnswer:
-    """The scores of one golden image, in the order of the classes."""
-
-    image: str
-    scores: tuple[float, ...]
+def packing_versions() -> dict[str, str]:
+    """Return the versions of what a package's answers depend on."""
+    return {package: importlib.metadata.version(package) for package in ("vitrail", "numpy", "onnxruntime", "pillow")}
 
 
 @dataclass(frozen=True)
@@ -66,6 +55,8 @@ class PackageDescription:
         versions: Package name -> version at the time of training.
         data_fingerprint: Of the data set it was trained on.
         study_fingerprint: Of the settings it was trained with.
+        test_time_augmentation: Over which views of an image the scores are averaged: a key of
+            :data:`vitrail.preprocess.views.VIEWS`. Packages made before there were any say nothing of them.
         limits: What a user must know.
     """
 
@@ -81,28 +72,12 @@ class PackageDescription:
     versions: dict[str, str]
     data_fingerprint: str
     study_fingerprint: str
-    limits: str = "Research and teaching. Not a medical device. A score is no diagnosis."
+    test_time_augmentation: Literal["none", "mirror", "shifts"] = "none"
+    limits: str = LIMITS
 
 
-@dataclass(frozen=True)
-class ImagePrediction:
-    """What the model says of one image; ``error`` is set and the rest empty where it could not be read.
-
-    Attributes:
-        image: As it was given.
-        predicted: Class with the highest score.
-        probabilities: Class name -> score; they sum to 1.
-        error: Why there is no prediction.
-    """
-
-    image: str
-    predicted: str
-    probabilities: dict[str, float]
-    error: str = ""
-
-
-class ModelPackage:
-    """A trained model, ready to answer. Get one with :func:`load_package`.
+class ModelPackage(Package):
+    """A single trained model, ready to answer. Get one with :func:`vitrail.load_package`.
 
     Args:
         description: What ``package.json`` says.
@@ -116,9 +91,6 @@ class ModelPackage:
         self.description = description
         self.embedder = embedder
         self.head = head
-
-    def __repr__(self) -> str:
-        return f"ModelPackage({self.name!r}, classes={list(self.classes)})"
 
     @property
     def name(self) -> str:
@@ -135,44 +107,10 @@ class ModelPackage:
         """How an image becomes the model's input."""
         return self.description.recipe
 
-    def predict(self, images: str | Path | Sequence[str | Path], *, progress: Progress = SILENT) -> list[ImagePrediction]:
-        """Score image files.
-
-        Args:
-            images: One path or several.
-            progress: Told of every image.
-
-        Returns:
-            One answer per image, in their order; an unreadable one gets an ``error``, the others their scores.
-        """
-        paths = [images] if isinstance(images, str | Path) else list(images)
-        answers: list[ImagePrediction] = []
-        with progress.task(f"{self.name}: scoring", len(paths)) as advance:
-            for start in range(0, len(paths), BATCH):
-                batch = [str(path) for path in paths[start : start + BATCH]]
-                answers += self._predict_batch(batch)
-                advance(len(batch))
-        return answers
-
-    def _predict_batch(self, images: list[str]) -> list[ImagePrediction]:
-        prepared = list(map_in_order(self._prepared_or_reason, images))
-        readable = [pixels for pixels in prepared if not isinstance(pixels, str)]
-        scores = iter(list(self.scores(np.stack(readable))) if readable else [])
-        answers = []
-        for image, pixels in zip(images, prepared, strict=True):
-            if isinstance(pixels, str):
-                answers.append(ImagePrediction(image, "", {}, pixels))
-                continue
-            of_image = next(scores)
-            probabilities = {name: float(score) for name, score in zip(self.classes, of_image, strict=True)}
-            answers.append(ImagePrediction(image, self.classes[int(of_image.argmax())], probabilities))
-        return answers
-
-    def _prepared_or_reason(self, image: str) -> ByteArray | str:
-        try:
-            return prepare_file(Path(image), self.recipe)[0]
-        except DataError as error:
-            return str(error)
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Itself, alone."""
+        return (Part(1.0, self),)
 
     def prepare(self, image: str | Path) -> tuple[ByteArray, Placement]:
         """Return the model's input for one image file and where it lies in the original.
@@ -182,9 +120,21 @@ class ModelPackage:
         """
         return prepare_file(Path(image), self.recipe)
 
-    def scores(self, pixels: ByteArray) -> npt.NDArray[np.float64]:
+    def scores(self, pixels: ByteArray) -> Scores:
         """Return scores, shape (n, classes), for prepared pixels, uint8 of shape (n, size, size, channels)."""
-        return self.head.scores(self.embedder.embed(pixels))
+        return mean_over_views(self.embedder, self.head, pixels, self.views)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views of an image whose scores are averaged, the plain one first."""
+        return VIEWS[self.description.test_time_augmentation]
+
+    @property
+    def plain(self) -> ModelPackage:
+        """The same model without test-time augmentation; itself where it has none."""
+        if self.description.test_time_augmentation == "none":
+            return self
+        return ModelPackage(replace(self.description, test_time_augmentation="none"), self.embedder, self.head)
 
     # ---------------------------------------------------------------- what explanations ask for
 
@@ -208,6 +158,20 @@ class ModelPackage:
         return self.head.gradient(embedding, target)
 
 
+def mean_over_views(
+    embedder: DescriptorEmbedder | OnnxEmbedder, head: DenseHead | EstimatorHead, pixels: ByteArray, views: tuple[View, ...]
+) -> Scores:
+    """Return the mean of a model's scores over views of prepared images, shape (n, classes).
+
+    Args:
+        embedder: First half.
+        head: Second half.
+        pixels: uint8, shape (n, size, size, channels).
+        views: See :mod:`vitrail.preprocess.views`, also for why scores are averaged and not logits.
+    """
+    return weighted_mean((1 / len(views), head.scores(embedder.embed(seen(pixels, view)))) for view in views)
+
+
 def save_package(
     folder: Path,
     *,
@@ -219,17 +183,18 @@ def save_package(
     head: DenseHead | EstimatorHead,
     data_fingerprint: str,
     study_fingerprint: str,
+    test_time_augmentation: Literal["none", "mirror", "shifts"] = "none",
 ) -> None:
     """Write a package, whole or not at all. See :class:`PackageDescription` for the arguments."""
     with whole_folder(folder) as temporary:
         embedder_description = embedder.save(temporary)
         head_description = head.save(temporary)
-        golden = []
-        for image, encoded in _golden_images(embedder.recipe.size).items():
-            write_bytes(temporary / image, encoded)
-            prepared, _ = prepare_file(temporary / image, embedder.recipe)
-            scores = head.scores(embedder.embed(prepared[None]))[0]
-            golden.append(GoldenAnswer(image, tuple(float(score) for score in scores)))
+
+        def answer(image: Path) -> Scores:
+            pixels, _ = prepare_file(image, embedder.recipe)
+            return np.asarray(mean_over_views(embedder, head, pixels[None], VIEWS[test_time_augmentation])[0])
+
+        golden = golden_answers(temporary, embedder.recipe.size, answer)
         content = PackageDescription(
             format=FORMAT,
             name=name,
@@ -239,38 +204,56 @@ def save_package(
             recipe=embedder.recipe,
             embedder=embedder_description,
             head=head_description,
-            golden=tuple(golden),
-            versions={package: importlib.metadata.version(package) for package in ("vitrail", "numpy", "onnxruntime", "pillow")},
+            golden=golden,
+            versions=packing_versions(),
             data_fingerprint=data_fingerprint,
             study_fingerprint=study_fingerprint,
+            test_time_augmentation=test_time_augmentation,
         )
         write_record(temporary / "package.json", content)
-        files = sorted(path for path in temporary.rglob("*") if path.is_file())
-        hashes = {path.relative_to(temporary).as_posix(): file_sha256(path) for path in files}
-        write_record(temporary / "hashes.json", hashes)
+        write_hashes(temporary)
 
 
-def load_package(folder: str | Path) -> ModelPackage:
-    """Load a model package after checking that it is whole, unaltered and gives its golden answers.
-
-    Example:
-        >>> package = load_package("runs/brain/models/forest/package")      # doctest: +SKIP
-        >>> package.predict(["slice.jpg"])[0].predicted                     # doctest: +SKIP
-        'glioma'
+def open_model(folder: Path) -> ModelPackage:
+    """Load the package of a single model after checking that it is whole, unaltered and gives its golden answers.
 
     Raises:
-        PackageError: It is missing, altered, of another format, or answers differently than when it was made.
+        PackageError: It is altered, of another format, or answers differently than when it was made.
     """
-    folder = Path(folder)
-    if not (folder / "package.json").is_file():
-        found = "a folder without package.json" if folder.is_dir() else "nothing"
-        raise PackageError(
-            f"{folder}: not a model package (found {found}). "
-            "Give the folder that a run calls models/NAME/package; `vitrail run --json` prints the champion's."
-        )
-    _check_hashes(folder)
+    check_hashes(folder)
+    description = read_description(folder, PackageDescription)
     try:
-        description = read_record(folder / "package.json", PackageDescription)
+        package = ModelPackage(
+            description,
+            load_embedder(folder, description.embedder, description.recipe),
+            load_head(folder, description.head),
+        )
+        ask_golden_questions(
+            folder,
+            description.golden,
+            package.scores_of,
+            classes=len(package.classes),
+            step=package.head.step,
+            versions=description.versions,
+        )
+    except PackageError:
+        raise
+    except Exception as error:  # a key that is missing, a matrix of another width, an image that is none: it was made wrongly
+        raise does_not_fit(folder, error) from error
+    return package
+
+
+Description = TypeVar("Description")
+
+
+def read_description(folder: Path, kind: type[Description]) -> Description:
+    """Read ``package.json``.
+
+    Raises:
+        PackageError: It is none that this vitrail reads.
+    """
+    try:
+        return read_record(folder / "package.json", kind)
     except ValidationError as error:
         first = error.errors()[0]
         key, found = ".".join(map(str, first["loc"])) or "the file", repr(first["input"])[:80]
@@ -278,98 +261,8 @@ def load_package(folder: str | Path) -> ModelPackage:
             f"{folder}/package.json: not format {FORMAT}, which this vitrail reads ({key}: {first['msg']}; found {found}). "
             "Update vitrail, or make the package again."
         ) from error
-    try:
-        package = ModelPackage(
-            description,
-            load_embedder(folder, description.embedder, description.recipe),
-            load_head(folder, description.head),
-        )
-        _check_golden(folder, description)
-        _ask_golden_questions(folder, package)
-    except PackageError:
-        raise
-    except Exception as error:  # a key that is missing, a matrix of another width, an image that is none: it was made wrongly
-        raise PackageError(
-            f"{folder}: its parts do not fit together ({type(error).__name__}: {error}). Make the package again."
-        ) from error
-    return package
 
 
-def _ask_golden_questions(folder: Path, package: ModelPackage) -> None:
-    for answer in package.description.golden:
-        prepared, _ = prepare_file(folder / answer.image, package.recipe)
-        scores = package.scores(prepared[None])[0]
-        if not len(scores) == len(answer.scores) == len(package.classes):
-            raise PackageError(
-                f"{folder}: it must give one score per class ({len(package.classes)}), it gives {len(scores)} and gave "
-                f"{len(answer.scores)} when it was made. Make the package again."
-            )
-        difference = float(np.abs(scores - np.array(answer.scores)).max())
-        allowed = max(GOLDEN_TOLERANCE, package.head.step)
-        if not difference <= allowed:
-            raise PackageError(
-                f"{folder}: {answer.image} gets other scores than when the package was made "
-                f"(difference {difference:.4f}, allowed {allowed:.4f}). "
-                f"Use the versions of then: {package.description.versions}; or make the package again."
-            )
-
-
-def _check_hashes(folder: Path) -> None:
-    """Hold the files of a package against its list: neither an altered, nor a missing, nor an additional one is let through."""
-    try:
-        expected = read_record(folder / "hashes.json", dict[str, str])
-    except (OSError, ValidationError) as error:
-        raise PackageError(f"{folder}: hashes.json is missing or damaged. Copy the package again, whole.") from error
-    present = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file() or path.is_symlink()}
-    del present["hashes.json"]
-    for name in sorted(expected.keys() | present.keys()):
-        if name not in present:
-            raise PackageError(f"{folder}: {name} is missing. Copy the package again, whole.")
-        if name not in expected:
-            raise PackageError(f"{folder}: hashes.json does not cover {name}. Remove that file, or do not use this package.")
-        if present[name].is_symlink() or file_sha256(present[name]) != expected[name]:
-            raise PackageError(f"{folder}: {name} is not the file that was packed (SHA-256 differs). Do not use this package.")
-
-
-def _check_golden(folder: Path, description: PackageDescription) -> None:
-    packed = {path.relative_to(folder).as_posix() for path in folder.glob("golden/*")}
-    asked = {answer.image for answer in description.golden}
-    if not asked or asked != packed:
-        raise PackageError(
-            f"{folder}: package.json must ask exactly the images in golden/, at least one. Found {len(asked)} questions and "
-            f"{len(packed)} images. Make the package again."
-        )
-
-
-def _golden_images(size: int) -> dict[str, bytes]:
-    """Return synthetic image files, the same on every machine: smooth random blobs with an edge.
-
-    Small PNG files of several shapes, and one JPEG large enough to be decoded at a fraction of its size, as most images are.
-
-    Args:
-        size: Side of the model's input.
-    """
-    generator = np.random.default_rng(20)
-    files = {}
-    for number, (height, width) in enumerate(GOLDEN_SIDES):
-        files[f"golden/{number}.png"] = _encoded(_blobs(height, width, generator), "PNG")
-    files[f"golden/{len(GOLDEN_SIDES)}.jpg"] = _encoded(_blobs(5 * size, 4 * size + 3, generator), "JPEG")
-    return files
-
-
-def _encoded(pixels: ByteArray, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format=kind)
-    return buffer.getvalue()
-
-
-def _blobs(height: int, width: int, generator: np.random.Generator) -> ByteArray:
-    rows, columns = np.mgrid[0:height, 0:width]
-    image = np.zeros((height, width))
-    for _ in range(6):
-        centre = generator.uniform(0, 1, 2) * (height, width)
-        spread = generator.uniform(0.05, 0.3) * min(height, width)
-        distance = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2
-        image += generator.uniform(-1, 1) * np.exp(-distance / (2 * spread**2))
-    image += columns > width * generator.uniform(0.3, 0.7)
-    return np.asarray(255 * (image - image.min()) / np.ptp(image), dtype=np.uint8)
+def does_not_fit(folder: Path, error: Exception) -> PackageError:
+    """Return the error that says that a package was made wrongly."""
+    return PackageError(f"{folder}: its parts do not fit together ({type(error).__name__}: {error}). Make the package again.")

@@ -11,16 +11,9 @@ import binascii
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
-import numpy as np
-import numpy.typing as npt
-
-from vitrail.datasets import read_image
-from vitrail.engine import map_in_order
-from vitrail.errors import DataError, UsageError
-from vitrail.models.embedders import BATCH
-from vitrail.models.package import ModelPackage, load_package
-from vitrail.preprocess import prepare
-from vitrail.records import ByteArray
+from vitrail.errors import UsageError
+from vitrail.models.answering import ImagePrediction, Package
+from vitrail.models.loading import load_package
 
 COLUMN = "image"
 """The one column of the input: the bytes of an image file."""
@@ -41,7 +34,7 @@ class ServedPackage:
         package: The model.
     """
 
-    def __init__(self, package: ModelPackage) -> None:
+    def __init__(self, package: Package) -> None:
         self.package = package
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> list[Answer]:  # noqa: ARG002 - MLflow's call
@@ -60,31 +53,14 @@ class ServedPackage:
         Raises:
             UsageError: There is no such column.
         """
-        images = list(_column(model_input))
-        answers: list[Answer] = []
-        for start in range(0, len(images), BATCH):
-            prepared = list(map_in_order(self._prepared_or_reason, images[start : start + BATCH]))
-            readable = [pixels for pixels in prepared if not isinstance(pixels, str)]
-            scores = iter(list(self.package.scores(np.stack(readable))) if readable else [])
-            answers += [
-                {"predicted": "", "probabilities": {}, "error": pixels} if isinstance(pixels, str) else self._answer(next(scores))
-                for pixels in prepared
-            ]
-        return answers
-
-    def _prepared_or_reason(self, image: object) -> ByteArray | str:
-        """Prepare an image as :func:`vitrail.preprocess.prepare_file` does, or say why it cannot be read."""
-        recipe = self.package.recipe
-        try:
-            at_least = None if recipe.crop_margins else 2 * recipe.size
-            return prepare(read_image(_content(image), at_least=at_least), recipe)[0]
-        except DataError as error:
-            return str(error)
-
-    def _answer(self, scores: npt.NDArray[np.float64]) -> Answer:
-        classes = self.package.classes
-        probabilities = {name: float(score) for name, score in zip(classes, scores, strict=True)}
-        return {"predicted": classes[int(scores.argmax())], "probabilities": probabilities, "error": ""}
+        contents = [_content_or_reason(image) for image in _column(model_input)]
+        answers = iter(self.package.predict([content for content in contents if isinstance(content, bytes)]))
+        return [
+            {"predicted": answer.predicted, "probabilities": answer.probabilities, "error": answer.error}
+            for answer in (
+                next(answers) if isinstance(content, bytes) else ImagePrediction("", "", {}, content) for content in contents
+            )
+        ]
 
 
 def _load_pyfunc(data_path: str) -> ServedPackage:
@@ -106,12 +82,13 @@ def _column(model_input: Any) -> Iterable[object]:
     return column
 
 
-def _content(image: object) -> bytes:
+def _content_or_reason(image: object) -> bytes | str:
+    """Return the bytes of an image file, or say why these are none."""
     if isinstance(image, str):
         try:
             return base64.b64decode(image, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise DataError("an image must be the bytes of a file, or their base64 text; found another text.") from error
+        except (binascii.Error, ValueError):
+            return "an image must be the bytes of a file, or their base64 text; found another text."
     if not isinstance(image, bytes | bytearray | memoryview):
-        raise DataError(f"an image must be the bytes of a file, or their base64 text; found {type(image).__name__}.")
+        return f"an image must be the bytes of a file, or their base64 text; found {type(image).__name__}."
     return bytes(image)

@@ -3,9 +3,13 @@
 from vitrail.preprocess.geometry import restore_map
 from vitrail.preprocess.pixels import decode_cache, pixel_batches, prepare_file
 from vitrail.preprocess.recipe import make_recipe, normalise, prepare
-from vitrail.preprocess.remarks import remarks
+from vitrail.preprocess.remarks import remarks, view_remarks
+from vitrail.preprocess.views import PLAIN, VIEWS, View, seen
 
 __all__ = [
+    "PLAIN",
+    "VIEWS",
+    "View",
     "decode_cache",
     "make_recipe",
     "normalise",
@@ -14,4 +18,6 @@ __all__ = [
     "prepare_file",
     "remarks",
     "restore_map",
+    "seen",
+    "view_remarks",
 ]

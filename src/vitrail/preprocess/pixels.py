@@ -15,19 +15,19 @@ from vitrail.records import ByteArray, IntArray, Manifest, Placement, Recipe
 from vitrail.storage import fingerprint, versions, whole_file
 
 
-def prepare_file(path: Path, recipe: Recipe) -> tuple[ByteArray, Placement]:
-    """Read one image file and prepare it: the one way from a file to a model's input, in training and in serving.
+def prepare_file(source: Path | bytes, recipe: Recipe) -> tuple[ByteArray, Placement]:
+    """Read one image and prepare it: the one way from a file, or its bytes, to a model's input, in training and in serving.
 
     Returns:
         uint8 of shape (size, size, channels), and where it lies in the upright original.
 
     Raises:
-        DataError: The file is no readable image.
+        DataError: It is no readable image.
     """
     # Decoding at twice the model's size first (JPEG only) keeps the resize sharp and costs a fraction of a full decode. What is
     # left of it after cropping may be a tenth, so nothing is given away where margins are cut.
     at_least = None if recipe.crop_margins else 2 * recipe.size
-    return prepare(read_image(path, at_least=at_least), recipe)
+    return prepare(read_image(source, at_least=at_least), recipe)
 
 
 def pixel_batches(manifest: Manifest, rows: IntArray, recipe: Recipe, *, batch_size: int) -> Iterator[ByteArray]:

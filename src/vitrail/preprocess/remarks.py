@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from vitrail.model_settings import ModelSettings
 from vitrail.settings import AugmentSettings
 
 
@@ -20,3 +23,15 @@ def remarks(settings: AugmentSettings) -> tuple[str, ...]:
             "it on only where images have no upper side (microscopy, for example); else set it to false."
         )
     return tuple(sentences)
+
+
+def view_remarks(models: Sequence[ModelSettings]) -> tuple[str, ...]:
+    """Return sentences about test-time augmentation that is allowed but easily wrong."""
+    mirrored = [model.name for model in models if model.test_time_augmentation == "mirror"]
+    if not mirrored:
+        return ()
+    return (
+        f"models.{mirrored[0]}.test_time_augmentation: mirror lets the model answer for the mirrored image too: left and right "
+        "then mean the same. In many organs the side matters (heart, liver, situs inversus). Leave it on only where the side "
+        "tells nothing about the classes; else choose shifts or none.",
+    )

@@ -9,6 +9,7 @@ from vitrail.evaluation import MEANING, held_against_baselines
 from vitrail.preprocess.examples import load_examples
 from vitrail.records import Estimate, Evaluation, Explanation, Manifest, ModelResult, Predictions, RunResult, Scores, Training
 from vitrail.reporting.augmentation import augmented_examples_figure
+from vitrail.reporting.choices import chosen_facts
 from vitrail.reporting.figures import can_draw_roc, confusion_matrix, learning_curves, roc_curves, score_intervals
 from vitrail.reporting.images import MapPictures, map_pictures
 from vitrail.reporting.thumbnails import Picture, Thumbnails
@@ -282,7 +283,7 @@ def _facts(training: Training) -> tuple[tuple[str, str], ...]:
         facts.append(("Goes on from", f"{before.model} of run {before.run}, after {counted(before.epochs, 'epoch', 'epochs')}"))
     facts.append(("Why training ended", training.stopped or "not recorded"))
     facts.append(("Electricity of training", electricity(training.energy)))
-    return tuple(facts)
+    return (*facts, *chosen_facts(training))
 
 
 def _batch_size(training: Training) -> str:

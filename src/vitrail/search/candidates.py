@@ -26,6 +26,7 @@ def check_space(study: Study) -> dict[str, Space]:
             a range in it.
     """
     search, spaces, problems = study.search, {model.name: dict[str, Any]() for model in study.models}, list[Problem]()
+    ensembles = {model.name for model in study.models if model.model == "ensemble"}
     if not search.space:
         example = "search: {space: {models.forest.trees: [100, 300]}}"
         raise StudyError("study", (Problem("search.space", f"must name what to try, for example {example}.", "nothing"),))
@@ -34,6 +35,10 @@ def check_space(study: Study) -> dict[str, Space]:
         if room != "models" or name not in spaces or not setting:
             known = ", ".join(f"models.{name}" for name in spaces)
             message = f"must begin with a model of the study and name one of its settings. Models: {known}."
+            problems.append(Problem(f"search.space.{key}", message, repr(key)))
+            continue
+        if name in ensembles:
+            message = "must name a model that is trained: an ensemble has nothing to search, its weights are found in a run."
             problems.append(Problem(f"search.space.{key}", message, repr(key)))
             continue
         spaces[name][setting] = choice

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from vitrail.evaluation import OVERALL_METRICS
-from vitrail.models import FAMILIES, stops_early
-from vitrail.preprocess import pixel_batches
+from vitrail.models import FAMILIES, stops_early, weighted_mean
+from vitrail.preprocess import VIEWS, pixel_batches, seen
 from vitrail.records import AuditReport, Manifest, Split
 from vitrail.split import Folds, draw_rows
 from vitrail.study import ModelSettings, Study
@@ -69,11 +69,17 @@ def score_fold(study: Study, settings: ModelSettings, job: Job) -> dict[str, flo
         job = replace(job, split=replace(job.split, parts=parts))
     trained = train(settings, replace(job, study=study))
     rows = job.split.rows("test")
+    # `auto` is decided on validation images, which here may train: it counts as none.
+    views = VIEWS.get(settings.test_time_augmentation, VIEWS["none"])
     if FAMILIES[settings.model].training == "network":  # used once: nothing to keep
         batches = pixel_batches(job.manifest, rows, trained.embedder.recipe, batch_size=32)
-        vectors = np.concatenate([trained.embedder.embed(batch) for batch in batches])
+        embedded = [[trained.embedder.embed(seen(batch, view)) for view in views] for batch in batches]
+        vectors = [np.concatenate(parts) for parts in zip(*embedded, strict=True)]
     else:
-        vectors = features(trained.embedder, job.manifest, rows, cache=job.cache, progress=job.progress)
-    probabilities, truth = trained.head.scores(vectors), job.manifest.labels[rows]
+        vectors = [
+            features(trained.embedder, job.manifest, rows, view=view, cache=job.cache, progress=job.progress) for view in views
+        ]
+    probabilities = weighted_mean((1 / len(views), trained.head.scores(of_view)) for of_view in vectors)
+    truth = job.manifest.labels[rows]
     weights = np.ones((1, len(rows)))
     return {name: float(metric.compute(truth, probabilities, weights)[0]) for name, metric in OVERALL_METRICS.items()}

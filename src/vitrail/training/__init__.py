@@ -2,19 +2,27 @@
 
 from vitrail.training.baselines import BASELINES, Predict, Scores, fit_baseline
 from vitrail.training.batches import batch_remarks
+from vitrail.training.choose_views import choose_views
+from vitrail.training.combine import Combined, combine, packed_as
 from vitrail.training.features import features
 from vitrail.training.schedules import check_schedule
+from vitrail.training.scoring import score_rows
 from vitrail.training.train import Job, Trained, train
 
 __all__ = [
     "BASELINES",
+    "Combined",
     "Job",
     "Predict",
     "Scores",
     "Trained",
     "batch_remarks",
     "check_schedule",
+    "choose_views",
+    "combine",
     "features",
     "fit_baseline",
+    "packed_as",
+    "score_rows",
     "train",
 ]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vitrail.models import Embedder
-from vitrail.preprocess import pixel_batches
+from vitrail.preprocess import PLAIN, View, pixel_batches, seen
 from vitrail.progress import SILENT, Progress
 from vitrail.records import FloatArray, IntArray, Manifest
 from vitrail.storage import write_bytes
@@ -32,6 +32,7 @@ def features(
     *,
     cache: Path,
     turns: IntArray | None = None,
+    view: View = PLAIN,
     progress: Progress = SILENT,
     title: str = "Computing features",
 ) -> FloatArray:
@@ -43,6 +44,7 @@ def features(
         rows: Positions of readable files; an image may come several times.
         cache: Folder of the caches.
         turns: Quarter turns counterclockwise of each prepared image, 0 to 3, shape (len(rows),); ``None``: none is turned.
+        view: How the prepared (and turned) images are looked at.
         progress: Told of every batch computed.
         title: Of the progress bar.
 
@@ -51,7 +53,7 @@ def features(
     """
     folder = cache / "features" / embedder.fingerprint
     quarters = np.zeros(len(rows), dtype=np.int64) if turns is None else turns
-    wanted = [_key(manifest.files[row].sha256, int(quarter)) for row, quarter in zip(rows, quarters, strict=True)]
+    wanted = [_key(manifest.files[row].sha256, int(quarter), view) for row, quarter in zip(rows, quarters, strict=True)]
     known = _load_shards(folder, set(wanted))
     missing: dict[str, tuple[int, int]] = {}
     for key, row, quarter in zip(wanted, rows, quarters, strict=True):
@@ -64,7 +66,7 @@ def features(
                 parts: list[FloatArray] = []
                 shard, part = keys[start : start + SHARD], new[start : start + SHARD]
                 for number, batch in enumerate(pixel_batches(manifest, part[:, 0], embedder.recipe, batch_size=BATCH)):
-                    parts.append(embedder.embed(turned(batch, part[number * BATCH :][: len(batch), 1])))
+                    parts.append(embedder.embed(seen(turned(batch, part[number * BATCH :][: len(batch), 1]), view)))
                     advance(len(batch))
                 vectors = np.concatenate(parts)
                 _write_shard(folder, shard, vectors)
@@ -72,9 +74,9 @@ def features(
     return np.stack([known[key] for key in wanted])
 
 
-def _key(digest: str, quarter: int) -> str:
-    """Return what a vector is filed under: the image's own digest, and how it was turned if it was."""
-    return f"{digest}-{90 * quarter}" if quarter else digest
+def _key(digest: str, quarter: int, view: View) -> str:
+    """Return what a vector is filed under: the image's own digest, how it was turned if it was, and the view."""
+    return "-".join([digest, *([str(90 * quarter)] if quarter else []), *([view.name] if view != PLAIN else [])])
 
 
 def _load_shards(folder: Path, wanted: set[str]) -> dict[str, FloatArray]:

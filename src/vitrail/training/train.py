@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vitrail.errors import UsageError
 from vitrail.models import (
     FAMILIES,
     DenseHead,
@@ -104,6 +105,8 @@ def train(settings: ModelSettings, job: Job) -> Trained:
             return _probe(settings, job)
         case "network":
             return _network(settings, job)
+        case "ensemble":
+            raise UsageError(f"models.{settings.name}: an ensemble is not trained, it is combined. See vitrail.training.combine.")
 
 
 def _grow(settings: Any, job: Job) -> Trained:

@@ -1,0 +1,126 @@
+"""Explain an image file with a whole package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vitrail.errors import UsageError
+from vitrail.explanation.explainer import ExplainableModel
+from vitrail.explanation.run_explain import check_question, explain_pixels, general_warnings
+from vitrail.records import ByteArray, Explanation, Placement
+
+AVERAGED = "occlusion"
+"""The method whose maps may be averaged over models: its unit is the score, so the weighted mean of how far each member's score
+falls where a patch is covered is how far the ensemble's falls. Class activation maps have units of their own in every network."""
+
+
+class ExplainablePart(ExplainableModel, Protocol):
+    """A single model of a package."""
+
+    @property
+    def views(self) -> Sequence[object]:
+        """The views of an image over which its scores are averaged."""
+        ...
+
+    @property
+    def plain(self) -> ExplainablePart:
+        """The same model, asked of the image itself alone."""
+        ...
+
+    def prepare(self, image: str | Path) -> tuple[ByteArray, Placement]:
+        """Return the model's input for one image file and where it lies in the original."""
+        ...
+
+
+class ExplainablePackage(Protocol):
+    """A loaded package, as explanations see it: models with weights that sum to 1."""
+
+    @property
+    def name(self) -> str:
+        """The model's name in its study."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the scores."""
+        ...
+
+    def scores_of(self, image: str | Path) -> npt.NDArray[np.float64]:
+        """Return the scores of one image file, shape (classes,)."""
+        ...
+
+    @property
+    def parts(self) -> tuple[tuple[float, ExplainablePart], ...]:
+        """The single models, and how much the scores of each count."""
+        ...
+
+
+def explain_image(
+    package: ExplainablePackage, path: Path, *, image: str, method: str | None = None, target: str | None = None
+) -> Explanation:
+    """Say which places of an image file speak for (and against) a class.
+
+    Of an ensemble, the map is the weighted mean of its members' occlusion maps, each brought to the image's own geometry. Where
+    scores are averaged over views, the map is of the plain one. The score is always that of the package.
+
+    Args:
+        package: A loaded package.
+        path: The image file.
+        image: Its path as the record shall name it.
+        method: A key of ``EXPLAINERS``; ``None`` is the first that suits the model.
+        target: The class to explain; ``None`` is the predicted one.
+
+    Raises:
+        DataError: It is no readable image.
+        UsageError: The method or the class is unknown, or the method does not suit the model.
+        PackageError: The model answers with numbers that are not finite.
+    """
+    if len(package.parts) == 1 and len(package.parts[0][1].views) == 1:
+        return _of_part(package.parts[0][1], path, image=image, method=method, target=target)
+    check_question(package.name, package.classes, method=method, target=target)
+    scores = package.scores_of(path)
+    index = int(scores.argmax()) if target is None else package.classes.index(target)
+    several = len(package.parts) > 1
+    if several and method not in (None, AVERAGED):
+        raise UsageError(
+            f"{method}: {package.name} averages {len(package.parts)} models, and only maps in the unit of the score can be "
+            f"averaged. Use {AVERAGED}."
+        )
+    asked = AVERAGED if several else method
+    found = [
+        (weight, part, _of_part(part.plain, path, image=image, method=asked, target=package.classes[index]))
+        for weight, part in package.parts
+    ]
+    values = np.asarray(np.sum([weight * one.map for weight, _, one in found], axis=0), dtype=np.float32)
+    details: dict[str, object] = dict(found[0][2].details)
+    if several:
+        details = {"members": ", ".join(f"{part.name} {weight:.2f}" for weight, part, _ in found)}
+    return Explanation(
+        image=image,
+        model=package.name,
+        method=found[0][2].method,
+        target=package.classes[index],
+        score=float(scores[index]),
+        map=values,
+        warnings=(*general_warnings(package.classes, scores, values, target=index), *_warnings(found, several=several)),
+        details=details,
+    )
+
+
+def _of_part(model: ExplainablePart, path: Path, *, image: str, method: str | None, target: str | None) -> Explanation:
+    pixels, placement = model.prepare(path)
+    return explain_pixels(model, pixels, placement, image=image, method=method, target=target)
+
+
+def _warnings(found: list[tuple[float, ExplainablePart, Explanation]], *, several: bool) -> Iterator[str]:
+    """Yield what the single maps are doubtful for, and that they show the image itself where the score is of several views."""
+    for _, part, one in found:
+        begin = f"{part.name}: " if several else ""
+        if len(part.views) > 1:
+            yield f"{begin}The map is of the image itself; the score is the mean over {len(part.views)} views of it."
+        yield from (f"{begin}{warning}" for warning in one.warnings if several or not warning.startswith("The model gives"))
