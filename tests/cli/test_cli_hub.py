@@ -132,9 +132,7 @@ def trained(hub, images, tmp_path_factory):
     return study, json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(
-    ("model", "repository"), [("probe", "timm/test_resnet.r160_in1k"), ("finetune", "nobody/small-resnet")]
-)
+@pytest.mark.parametrize(("model", "repository"), [("probe", "timm/test_resnet.r160_in1k"), ("finetune", "nobody/small-resnet")])
 def test_the_weights_of_the_hub_are_the_ones_that_answer(model, repository, hub, trained):
     import torch
 
