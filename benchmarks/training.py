@@ -202,22 +202,21 @@ def peer_trained(python: Path, asked: dict[str, object], scratch: Path) -> tuple
     return ended, json.loads(answer.read_text())
 
 
-def images_of(run: Path, data: Path) -> list[tuple[str, str, bool]]:
-    """Return path, class and whether it validates, of the training and validation images of a run's split."""
+def images_of(run: Path) -> list[tuple[str, str, bool]]:
+    """Return path below the data, class and whether it validates, of the training and validation images of a run's split."""
     labels = {file["path"]: file["label"] for file in json.loads((run / "manifest.json").read_text())["files"]}
     with (run / "split.csv").open(newline="", encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream) if row["part"] in ("train", "validation")]
-    return [(str(data / row["path"]), labels[row["path"]], row["part"] == "validation") for row in rows]
+    return [(row["path"], labels[row["path"]], row["part"] == "validation") for row in rows]
 
 
 def question_of(study: Study, run: Path, weights: Path, **wishes: object) -> dict[str, object]:
     """Return what fastai is asked: the images of a run's split, prepared as its model has them."""
     config = json.loads((weights / "config.json").read_text())
     config = config.get("pretrained_cfg", config)
-    data = study.data.path
     return {
-        "folder": str(data),
-        "images": images_of(run, data),
+        "folder": str(study.data.path),
+        "images": images_of(run),
         "size": study.preprocess.size,
         "mean": config["mean"],
         "deviation": config["std"],

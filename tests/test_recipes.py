@@ -62,7 +62,7 @@ def small(path: Path) -> list[str]:
 def phantom(tmp_path_factory) -> Path:
     """A few slices of every class."""
     folder = tmp_path_factory.mktemp("phantom")
-    make_phantom(folder / "phantom", PhantomSettings(patients_per_class=14, size=64))
+    make_phantom(folder / "phantom", PhantomSettings(patients_per_class=16, slices_per_patient=1, size=64))
     return folder / "phantom" / "images"
 
 
