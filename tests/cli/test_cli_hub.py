@@ -147,6 +147,7 @@ def test_the_weights_of_the_hub_are_the_ones_that_answer(model, repository, hub,
     assert f"GET {repository} model.safetensors" in hub.asked
 
 
+@pytest.mark.slow
 def test_weights_are_downloaded_once_and_then_found_without_the_hub(hub, trained):
     asked = len(hub.asked)
     study, _ = trained
@@ -167,6 +168,7 @@ def test_a_repository_that_is_not_there_is_told_before_an_image_is_read(hub, ima
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").glob("shapes-*"))
 
 
+@pytest.mark.slow
 def test_a_name_of_the_list_that_the_hub_does_not_give_leaves_the_model_out(hub, images, tmp_path):
     wish = ("--models", "forest,probe", "--backbone", "test_vit.r160_in1k", "--output", tmp_path / "runs", "--json")
     few = ("--set", "models.forest.trees=5", "--set", "tracking.enabled=false")
