@@ -28,6 +28,8 @@ class Ended:
         errors: What it wrote to standard error.
         peak_bytes: Most memory it held at a time, files mapped into memory included.
         private_bytes: Most memory of its own at a time, without mapped files; 0 where the system does not say.
+        tree_bytes: Most memory that it and the processes it had started held together at a time, where a page that several of
+            them hold counts for each; 0 where the system does not say.
     """
 
     seconds: float
@@ -37,6 +39,7 @@ class Ended:
     errors: str
     peak_bytes: int = 0
     private_bytes: int = 0
+    tree_bytes: int = 0
 
 
 def run_fresh(command: Sequence[str], *, seconds: float = 24 * 3600, memory: int | None = None, cwd: Path | None = None) -> Ended:
@@ -51,10 +54,10 @@ def run_fresh(command: Sequence[str], *, seconds: float = 24 * 3600, memory: int
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         started = time.perf_counter()
         process = subprocess.Popen(list(command), stdout=output, stderr=errors, stdin=subprocess.DEVNULL, cwd=cwd)
-        stopped, peak, private = "", 0, 0
+        stopped, peak, private, tree = "", 0, 0, 0
         while process.poll() is None:
             now_peak, now_private = _memory(process.pid)
-            peak, private = max(peak, now_peak), max(private, now_private)
+            peak, private, tree = max(peak, now_peak), max(private, now_private), max(tree, _tree(process.pid))
             if time.perf_counter() - started > seconds:
                 stopped = "time"
             elif memory is not None and now_private > memory:
@@ -64,7 +67,7 @@ def run_fresh(command: Sequence[str], *, seconds: float = 24 * 3600, memory: int
                 process.wait()
                 break
             time.sleep(_EVERY)
-        ended = Ended(time.perf_counter() - started, process.returncode, stopped, "", "", peak, private)
+        ended = Ended(time.perf_counter() - started, process.returncode, stopped, "", "", peak, private, tree)
         if not peak:  # no /proc: the largest child so far, which is this one or an upper bound
             largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
             ended = replace(ended, peak_bytes=largest * (1 if sys.platform == "darwin" else 1024))
@@ -84,3 +87,17 @@ def _memory(pid: int) -> tuple[int, int]:
         return 0, 0
     peak, private = (int(lines.get(name, "0 kB").split()[0]) * 1024 for name in ("VmHWM", "RssAnon"))
     return peak, private
+
+
+def _tree(pid: int) -> int:
+    """Return the memory that a process and its descendants hold now, in bytes, as Linux tells it; 0 elsewhere."""
+    held, waiting = 0, [pid]
+    while waiting:
+        folder = Path(f"/proc/{waiting.pop()}")
+        try:
+            held += int((folder / "statm").read_text().split()[1]) * resource.getpagesize()
+            for thread in (folder / "task").iterdir():
+                waiting += [int(child) for child in (thread / "children").read_text().split()]
+        except (OSError, ValueError, IndexError):  # it ended while we looked
+            continue
+    return held

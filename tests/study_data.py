@@ -95,13 +95,19 @@ SVM = _some(
 )
 CNN = _some(
     **OWN,
-    filters=st.lists(st.integers(1, 2048), min_size=1, max_size=8),
+    filters=st.lists(st.integers(1, 2048), max_size=8),
+    blocks_per_pooling=st.integers(1, 8),
     kernel=st.sampled_from([3, 5, 7]),
     dense=st.lists(st.integers(1, 8192), max_size=3),
     dropout=st.floats(0, 0.99),
     augment=st.booleans(),
 )
-PROBE = _some(**OWN, backbone=TEXTS.map(lambda text: f"local-dir:/{text}") | NAMES, inverse_regularisation=st.floats(1e-6, 1e6))
+PROBE = _some(
+    **OWN,
+    backbone=TEXTS.map(lambda text: f"local-dir:/{text}") | NAMES,
+    pretrained=st.booleans(),
+    inverse_regularisation=st.floats(1e-6, 1e6),
+)
 
 HEAD_LAYER = st.one_of(
     st.fixed_dictionaries(

@@ -219,6 +219,18 @@ def test_the_fingerprint_does_not_change_with_places_tracking_or_acceptances(tex
     assert changed(study(), {}, texts=(text,)).fingerprint == study().fingerprint
 
 
+def test_a_star_stands_for_all_models_that_have_a_setting():
+    models = [{"model": "forest"}, {"model": "probe", "name": "0"}, {"model": "finetune"}, {"model": "cnn"}]
+    texts = ("models.*.pretrained=false", "models.*.training.epochs=2", "models.*.filters=[3]")
+    made = {model.name: model for model in changed(study(models=models), {}, texts=texts).models}
+    assert [made[name].pretrained for name in ("0", "finetune")] == [False, False]
+    assert {model.training.epochs for model in made.values()} == {2} and made["cnn"].filters == (3,)
+    fresh = changed(study(), {"models": ["forest", "finetune"]}, texts=texts[:1]).models
+    assert fresh[1].pretrained is False
+    with pytest.raises(StudyError, match=r"models\.\*\.filtres: no such setting: no model of the study has 'filtres'"):
+        changed(study(models=models), {}, texts=("models.*.filtres=[3]",))
+
+
 def test_the_python_door_takes_settings_as_objects():
     made = Study(
         data={"path": "images"},

@@ -84,7 +84,11 @@ SeedOption = Annotated[int | None, typer.Option("--seed", help="Same seed, same 
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for runs, caches and MLflow [runs].")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the study, e.g. split.validation=0.15 (repeatable)."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any setting of the study, e.g. split.validation=0.15 (repeatable); 'models.*.KEY=VALUE': of all that have it.",
+    ),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stop on error-level findings that the study does not accept.")]
 FreshOption = Annotated[bool, typer.Option("--fresh", help="Begin again; without it an earlier start is continued.")]

@@ -13,6 +13,8 @@ from vitrail.settings import Name, PreprocessSettings, Settings, TrainingSetting
 
 LOCAL_WEIGHTS = "local-dir:"
 """Begins the name of a backbone whose weights are a folder on disk; timm's own word for it."""
+HUB_WEIGHTS = "hf-hub:"
+"""Begins the name of a backbone that stands in a repository of the Hugging Face hub; timm's own word for it."""
 
 
 def _placed_backbone(backbone: str, info: ValidationInfo) -> str:
@@ -158,9 +160,12 @@ class CnnSettings(NetworkSettings):
     model: Literal["cnn"] = Field(default="cnn", description=FAMILY)
     filters: tuple[Annotated[int, Field(ge=1, le=2048)], ...] = Field(
         default=(16, 32, 64, 128),
-        min_length=1,
         max_length=8,
-        description="Filters of each block (convolution, normalisation, activation, 2x2 max pooling); one number per block.",
+        description="Filters of each block (convolution, normalisation, activation, 2x2 max pooling); one number per block; "
+        "empty: no convolution and no pooling, dense layers on the pixels (a fully connected network).",
+    )
+    blocks_per_pooling: int = Field(
+        default=1, ge=1, le=8, description="1: every block ends with a max pooling; 2: every second one does; and so on."
     )
     kernel: Literal[3, 5, 7] = Field(default=3, description="Side of the convolutions in pixels.")
     convolutions: int = Field(default=1, ge=1, le=4, description="Convolutions per block.")
@@ -197,7 +202,10 @@ class ProbeSettings(ModelSettings):
     backbone: Annotated[str, AfterValidator(_placed_backbone)] = Field(
         default="mobilenetv2_100.ra_in1k",
         min_length=1,
-        description="A timm model name (downloaded once), or local-dir:FOLDER for weights on disk.",
+        description="A timm model name or hf-hub:OWNER/NAME (downloaded once), or local-dir:FOLDER for weights on disk.",
+    )
+    pretrained: bool = Field(
+        default=True, description="Take pretrained weights; false: random ones, which shows what the weights are worth."
     )
     dense: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
         default=(), description="Units of the dense layers between features and output; empty: a linear probe."
@@ -265,7 +273,7 @@ class FinetuneSettings(NetworkSettings):
     backbone: Annotated[str, AfterValidator(_placed_backbone)] = Field(
         default="mobilenetv2_100.ra_in1k",
         min_length=1,
-        description="A timm model name (weights are downloaded once), or local-dir:FOLDER for weights on disk.",
+        description="A timm model name or hf-hub:OWNER/NAME (downloaded once), or local-dir:FOLDER for weights on disk.",
     )
     pretrained: bool = Field(
         default=True, description="Start from pretrained weights; false: from random ones, drawn from the study's seed."

@@ -212,12 +212,29 @@ def _first_set(*layers: SettingsKind) -> SettingsKind:
     return type(layers[0]).model_validate(values)
 
 
+def _places(content: dict[str, Any], keys: list[str]) -> list[tuple[dict[str, Any], list[str]]]:
+    """Return the places that a key means, as what to begin in and the way from there: one, or for ``models.*`` one in every model
+    whose family has the setting.
+
+    Raises:
+        LookupError: No model has it.
+    """
+    if keys[:2] != ["models", "*"] or len(keys) < 3:
+        return [(content, keys)]
+    families = [(model, FAMILIES.get(model.get("model", ""))) for model in content["models"] if isinstance(model, dict)]
+    found = [(model, keys[2:]) for model, family in families if family is not None and keys[2] in family.model_fields]
+    if not found:
+        raise LookupError(f"no model of the study has {keys[2]!r}")
+    return found
+
+
 def changed(study: Study, updates: dict[str, Any], *, texts: tuple[str, ...] = ()) -> Study:
     """Return a study with some settings changed, checked anew.
 
     Args:
         study: Where to start.
-        updates: Dotted key -> value; a model is reached by its name or number: ``models.cnn.training.epochs``.
+        updates: Dotted key -> value; a model is reached by its name or number, ``models.cnn.training.epochs``, and all that
+            have a setting by a star: ``models.*.pretrained``.
         texts: More of them as ``key=value``, the value written as in YAML; made after ``updates``.
 
     Raises:
@@ -236,7 +253,8 @@ def changed(study: Study, updates: dict[str, Any], *, texts: tuple[str, ...] = (
     for key, value in wishes:
         wish = list(_name_to_settings(value)) if key == "models" and isinstance(value, list | tuple) else value
         try:
-            put(content, key.split("."), wish)
+            for part, keys in _places(content, key.split(".")):
+                put(part, keys, wish)
         except LookupError as error:
             problems.append(Problem(key, f"no such setting: {error.args[0]}.", repr(value)))
     if problems:

@@ -104,6 +104,43 @@ def test_blocks_are_built_as_asked():
     assert [tuple(layer.weight.shape) for layer in network.head.layers] == [(9, 5), (4, 9)]
 
 
+def test_blocks_can_share_a_pooling():
+    network = cnn.build(CnnSettings(filters=(2, 3, 4, 5, 6), blocks_per_pooling=2, pooling="flatten"), GREY, classes=2, seed=0)
+    kinds = [type(layer).__name__ for layer in network.trunk.maps if type(layer).__name__ in ("Conv2d", "MaxPool2d")]
+    assert kinds == ["Conv2d", "Conv2d", "MaxPool2d"] * 2 + ["Conv2d"]
+    side = GREY.size // 4
+    assert network(torch.zeros(2, 1, GREY.size, GREY.size)).shape == (2, 2)
+    assert network.head.layers[0].in_features == 6 * side * side
+    check_model(CnnSettings(filters=(2,) * 8, blocks_per_pooling=8), PreprocessSettings(size=16))
+    check_model(CnnSettings(filters=(2,) * 5, blocks_per_pooling=2), PreprocessSettings(size=16))
+    with pytest.raises(StudyError, match="16 px allows at most 4 blocks"):
+        check_model(CnnSettings(filters=(2,) * 5), PreprocessSettings(size=16))
+
+
+@pytest.mark.parametrize("dense", [(), (5, 4)])
+def test_without_blocks_a_network_is_dense_layers_on_the_pixels(dense, tmp_path):
+    recipe = dataclasses.replace(GREY, size=16, colour="rgb")
+    asked = CnnSettings(filters=(), dense=dense, activation="tanh")
+    check_model(asked, PreprocessSettings(size=16))
+    network = cnn.build(asked, recipe, classes=3, seed=0).eval()
+    path = tmp_path / "trunk.onnx"
+    path.write_bytes(export_onnx(network.trunk, channels=3, size=16, outputs=network.trunk.outputs))
+    embedder = OnnxEmbedder(path, recipe, network.trunk.pooling)
+    pixels = pixels_of(recipe, count=5)
+    inputs = normalise(pixels, recipe)
+    vectors = embedder.embed(pixels)
+    np.testing.assert_allclose(vectors, inputs.reshape(5, -1), atol=1e-6)
+    value = inputs.reshape(5, -1).astype(np.float64)
+    for number, layer in enumerate(network.head.layers):  # by hand
+        value = np.tanh(value) if number else value
+        value = value @ layer.weight.detach().double().numpy().T + layer.bias.detach().double().numpy()
+    np.testing.assert_allclose(network.head.to_head().logits(vectors), value, atol=1e-5)
+    with torch.no_grad():
+        np.testing.assert_allclose(network(torch.from_numpy(inputs)).numpy(), value, atol=1e-4)
+    assert embedder.embed_with_maps(pixels[:1]) is None, "pixels are no feature maps: a map of them would be the image"
+    assert "fully connected" in cnn.describe(asked)
+
+
 @pytest.mark.parametrize(("size", "blocks"), [(16, 4), (31, 4), (32, 5), (33, 5)])
 def test_an_input_too_small_for_the_blocks_is_found_early_and_only_then(size, blocks):
     recipe = dataclasses.replace(GREY, size=size)

@@ -100,6 +100,19 @@ def test_a_backbone_is_exported_once_and_again_when_its_weights_change(resnet, t
     assert len(listener.messages) == 2 and other.fingerprint != first.fingerprint
 
 
+def test_random_weights_are_the_same_for_all_and_not_those_on_disk(resnet, tmp_path):
+    asked = ProbeSettings(backbone=resnet, pretrained=False)
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first, again = (embedder(asked, SMALL, cache=tmp_path / name) for name in ("a", "b"))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    pixels = pixels_of(first.recipe, count=3)
+    np.testing.assert_array_equal(first.embed(pixels), again.embed(pixels))
+    trained = embedder(ProbeSettings(backbone=resnet), SMALL, cache=tmp_path / "a")
+    assert not np.allclose(trained.embed(pixels), first.embed(pixels), rtol=0.1)
+    assert "with random weights" in family_module("probe").describe(asked)
+
+
 def test_a_folder_in_the_home_is_found(resnet, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(Path(resnet.removeprefix("local-dir:")).parent))
     asked = ProbeSettings(backbone=f"local-dir:~/{Path(resnet).name}")
@@ -158,6 +171,7 @@ def test_an_unknown_name_gets_suggestions(backbone, close):
 
 def test_an_architecture_without_pretrained_weights_is_no_backbone():
     assert "pretrained" in problem_of(ProbeSettings(backbone="test_mambaout")).message
+    check_model(ProbeSettings(backbone="test_mambaout", pretrained=False), RGB)
 
 
 @pytest.mark.parametrize("backbone", ["mobilenetv2_100.ra_in1k", "resnet50"])

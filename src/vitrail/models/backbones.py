@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from vitrail.errors import Problem, StudyError, VitrailError
-from vitrail.model_settings import LOCAL_WEIGHTS
+from vitrail.model_settings import HUB_WEIGHTS, LOCAL_WEIGHTS
 from vitrail.models.embedders import Pooling
 from vitrail.storage import file_sha256
 
@@ -52,8 +52,8 @@ class Features(nn.Module):
 
 
 def short_name(backbone: str) -> str:
-    """Return what tables call a backbone: its name, or that of its folder."""
-    return Path(backbone.removeprefix(LOCAL_WEIGHTS)).name
+    """Return what tables call a backbone: its name, or that of its folder or repository."""
+    return Path(backbone.removeprefix(LOCAL_WEIGHTS).removeprefix(HUB_WEIGHTS)).name
 
 
 def identity(backbone: str) -> Any:
@@ -75,15 +75,17 @@ def input_channels(backbone: str, *, key: str, pretrained: bool = True) -> int:
     """Return how many channels a backbone's input has, without loading its weights.
 
     Args:
-        backbone: A timm name or ``local-dir:FOLDER``.
+        backbone: A timm name, ``local-dir:FOLDER`` or ``hf-hub:OWNER/NAME``, whose description alone is fetched.
         key: Of the setting, for messages.
         pretrained: Whether it must have pretrained weights.
 
     Raises:
-        StudyError: The folder lacks the weights, or timm knows no such model.
+        StudyError: The folder lacks the weights, the hub gives no description, or timm knows no such model.
     """
     import timm
 
+    if backbone.startswith(HUB_WEIGHTS):
+        return _hub_input_channels(backbone, key=key)
     if backbone.startswith(LOCAL_WEIGHTS):
         return _local_input_channels(_folder(backbone), key=key)
     if not (timm.is_model_pretrained(backbone) or (not pretrained and timm.is_model(backbone) and "." not in backbone)):
@@ -91,10 +93,30 @@ def input_channels(backbone: str, *, key: str, pretrained: bool = True) -> int:
 
         close = difflib.get_close_matches(backbone, timm.list_models(pretrained=pretrained), n=3) or ["mobilenetv2_100.ra_in1k"]
         kind = "timm model with pretrained weights" if pretrained else "timm model"
-        message = f"is no {kind}. Close: {', '.join(close)}; or local-dir:FOLDER."
+        message = f"is no {kind}. Close: {', '.join(close)}; or hf-hub:OWNER/NAME, or local-dir:FOLDER."
         raise StudyError("study", (Problem(key, message, repr(backbone)),))
     config: Any = timm.get_pretrained_cfg(backbone)
     return int(config.input_size[0]) if config else 3
+
+
+def _hub_input_channels(backbone: str, *, key: str) -> int:
+    import timm
+    import timm.models
+
+    models: Any = timm.models
+    try:
+        config, architecture, _ = models.load_model_config_from_hf(backbone.removeprefix(HUB_WEIGHTS))
+        channels = int(config.get("input_size", (3, 224, 224))[0])
+    except Exception as error:  # the hub raises many kinds: no network, no such repository, a login is needed, no such file
+        message = (
+            f"must name a repository of the hub with a model of timm; its config.json could not be had ({reason(error)}). "
+            "Check the name, connect to the network once, or give weights on disk as local-dir:FOLDER."
+        )
+        raise StudyError("study", (Problem(key, message, repr(backbone)),)) from error
+    if not timm.is_model(architecture):
+        message = f"is {architecture!r}, an architecture that this version of timm does not know. Choose another."
+        raise StudyError("study", (Problem(key, message, repr(backbone)),))
+    return channels
 
 
 def _local_input_channels(folder: Path, *, key: str) -> int:

@@ -40,7 +40,7 @@ class Backbone:
 
 def describe(settings: ProbeSettings) -> str:
     """Return one line for tables."""
-    name = backbones.short_name(settings.backbone)
+    name = backbones.short_name(settings.backbone) + ("" if settings.pretrained else " with random weights")
     head = f"trained dense layers of {'-'.join(map(str, settings.dense))}" if settings.dense else "a trained linear head"
     return f"{name}, frozen, with {head}"
 
@@ -57,7 +57,7 @@ def check(settings: ProbeSettings, preprocess: PreprocessSettings) -> None:
             sizes.
     """
     key = f"models.{settings.name or settings.model}"
-    channels = backbones.input_channels(settings.backbone, key=f"{key}.backbone")
+    channels = backbones.input_channels(settings.backbone, key=f"{key}.backbone", pretrained=settings.pretrained)
     if channels not in CHANNELS.values():
         message = f"takes images of {channels} channels; vitrail gives 1 (grey) or 3 (rgb). Choose another backbone."
         raise StudyError("study", (Problem(f"{key}.backbone", message, repr(settings.backbone)),))
@@ -84,12 +84,12 @@ def embedder(
         BackboneUnavailable: The weights cannot be downloaded or read, or the backbone does not take images of this size.
     """
     versions = [importlib.metadata.version(package) for package in ("timm", "torch")]
-    key = fingerprint("backbone-1", identity(settings), preprocess.size, versions)
+    key = fingerprint("backbone-2", identity(settings), settings.pretrained, preprocess.size, versions)
     path = cache / "backbones" / f"{key}.onnx"
     description = path.with_suffix(".json")
     if not (path.exists() and description.exists()):
         progress.say(f"Exporting {describe(settings)} to ONNX (once)")
-        graph, backbone = _export(settings.backbone, preprocess.size)
+        graph, backbone = _export(settings.backbone, preprocess.size, pretrained=settings.pretrained)
         write_bytes(path, graph)
         write_record(description, backbone)
     backbone = read_record(description, Backbone)
@@ -127,12 +127,14 @@ def identity(settings: ProbeSettings) -> Any:
     return backbones.identity(settings.backbone)
 
 
-def _export(name: str, size: int | None) -> tuple[bytes, Backbone]:
+def _export(name: str, size: int | None, *, pretrained: bool) -> tuple[bytes, Backbone]:
     import torch
 
     from vitrail.models.network import export_onnx
 
-    model, size = backbones.load(name, size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # random weights are the same ones for every study: they are kept in the cache, too
+        model, size = backbones.load(name, size, pretrained=pretrained)
     config = model.pretrained_cfg
     channels = config["input_size"][0]
     try:
