@@ -84,7 +84,7 @@ class Flattened(nn.Module):
 
 def _side_after_blocks(settings: CnnSettings, size: int) -> int:
     """Return height and width of the last feature maps."""
-    side = size >> len(settings.filters) // settings.blocks_per_pooling
+    side = size >> (len(settings.filters) // settings.blocks_per_pooling)
     if side < 1:
         key = f"models.{settings.name or settings.model}.filters"
         most = size.bit_length() * settings.blocks_per_pooling - 1
@@ -93,7 +93,9 @@ def _side_after_blocks(settings: CnnSettings, size: int) -> int:
             "Give fewer, or a larger preprocess.size."
         )
         raise StudyError("study", (Problem(key, message, f"{len(settings.filters)} blocks, {list(settings.filters)}"),))
-    largest = 2 * (size >> (len(settings.filters) - 1)) - 1
+    if not settings.filters:
+        return side
+    largest = 2 * (size >> ((len(settings.filters) - 1) // settings.blocks_per_pooling)) - 1
     if settings.kernel > largest:
         key = f"models.{settings.name or settings.model}.kernel"
         message = (
