@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from vitrail.errors import SplitError
 from vitrail.records import AuditReport, IntArray, Manifest, Part, Split
-from vitrail.split.check import check_split, exclusion_of, note_of
+from vitrail.split.check import check_split, exclusion_of, note_of, staying_together
 from vitrail.split.drawing import Inseparable, draw
 from vitrail.study import SplitSettings
 
@@ -28,7 +28,7 @@ def make_split(manifest: Manifest, audit: AuditReport, *, settings: SplitSetting
 
     Args:
         manifest: The data set.
-        audit: Its audit: groups, quarantined, leaked and doubtful files.
+        audit: Its audit: groups (of :func:`vitrail.split.with_groups`), quarantined, leaked and doubtful files.
         settings: Shares of the drawn parts.
         seed: Same seed, same split.
 
@@ -39,7 +39,7 @@ def make_split(manifest: Manifest, audit: AuditReport, *, settings: SplitSetting
     exclusions = [exclusion_of(file, audit) for file in files]
     keep_test = settings.use_shipped_test and manifest.has_shipped_test
     usable = [row for row, file in enumerate(files) if not exclusions[row] and not (keep_test and file.part == "test")]
-    drawn = f"drawn by class and by group (copies, slices of a volume and images of a patient stay together) with seed {seed}"
+    drawn = f"drawn by class and by group ({staying_together(settings)} stay together) with seed {seed}"
     validation, test = settings.validation, settings.test
     shares: dict[Part, float]
     if not keep_test:
