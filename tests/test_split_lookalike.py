@@ -74,6 +74,23 @@ def test_a_split_and_folds_by_lookalike_groups_leave_no_scan_on_both_sides(tmp_p
     assert "look alike" in folds.origin
 
 
+def test_a_shipped_validation_part_that_looks_like_the_training_part_is_pooled(tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = [np.kron(rng.uniform(60, 190, (8, 8)), np.ones((16, 16))) for _ in range(60)]
+    items, shown = [], []
+    for label in ("mass", "none"):
+        for _ in range(20):
+            picture = pictures.pop()
+            items += [Item(label, len(items), part="train"), Item(label, len(items) + 1, part="validation")]
+            shown += [picture, picture + np.kron(rng.normal(0, 20, (32, 32)), np.ones((4, 4)))]
+        items.append(Item(label, len(items), part="test"))
+        shown.append(pictures.pop())
+    manifest, audit = with_pictures(tmp_path, items, shown)
+    assert make_split(manifest, audit, settings=SplitSettings(), seed=0).origin == "test and validation: the data set's own parts"
+    grouped = with_groups(audit, manifest, settings=LOOKALIKE)
+    assert "some look like training images" in make_split(manifest, grouped, settings=LOOKALIKE, seed=0).origin
+
+
 def test_known_groups_are_those_of_the_audit(tmp_path):
     manifest, audit = scans(tmp_path)
     assert with_groups(audit, manifest, settings=SplitSettings()) is audit
