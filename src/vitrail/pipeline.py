@@ -50,7 +50,7 @@ from vitrail.run_folder import (
 )
 from vitrail.search import candidate, check_space, describe_search, fold_splits, run_trials, score_fold
 from vitrail.search_folder import SearchFolder, SearchResult, save_search
-from vitrail.split import load_split, make_folds, make_split, save_folds, save_split
+from vitrail.split import load_split, make_folds, make_split, save_folds, save_split, with_groups
 from vitrail.storage import fingerprint, locked, read_record, sweep, write_record, write_text
 from vitrail.study import EnsembleSettings, ModelSettings, Study
 from vitrail.tracked import TrackedRun, describe_run
@@ -143,6 +143,7 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
     manifest, audit_report = audit(study, progress=progress)
     if study.audit.strict:
         enforce(audit_report)
+    audit_report = with_groups(audit_report, manifest, settings=study.split)
     for settings in study.models:
         check_continued_data(settings, data_fingerprint=manifest.fingerprint)
     folder = run_folder_of(study, manifest)
@@ -204,6 +205,7 @@ def search(study: Study, *, fresh: bool = False, progress: Progress = SILENT) ->
     manifest, audit_report = audit(study, progress=progress)
     if study.audit.strict:
         enforce(audit_report)
+    audit_report = with_groups(audit_report, manifest, settings=study.split)
     folder = SearchFolder.of(study, manifest)
     with locked(folder.path, wait=0):
         if fresh and folder.path.exists():
@@ -211,7 +213,15 @@ def search(study: Study, *, fresh: bool = False, progress: Progress = SILENT) ->
         sweep(folder.path)
         split = _split_of(study, manifest, audit_report)
         settings = study.search
-        cuts = make_folds(manifest, audit_report, folds=settings.folds, repeats=settings.repeats, seed=study.seed, split=split)
+        cuts = make_folds(
+            manifest,
+            audit_report,
+            folds=settings.folds,
+            repeats=settings.repeats,
+            seed=study.seed,
+            split=split,
+            settings=study.split,
+        )
         splits = [
             one for folds in cuts for one in fold_splits(split, folds, manifest, audit_report, validation=study.split.validation)
         ]

@@ -167,6 +167,11 @@ class SplitSettings(Settings):
     file: Place | None = Field(
         default=None, description="Table (CSV) with the columns path and part to use instead of drawing; null: draw."
     )
+    groups: Literal["known", "lookalike"] = Field(
+        default="known",
+        description="What stays on one side. known: copies, slices of a volume, images of a patient; lookalike: images of a "
+        "class that look alike too, for data that do not tell the patients: the validation score is lower then, and more honest.",
+    )
     use_shipped_test: bool = Field(
         default=True,
         description="Keep the folder's own test part as the test set. false: pool everything and split anew.",

@@ -13,6 +13,7 @@ at and every class is in every part.
 from vitrail.split.check import check_split
 from vitrail.split.drawing import Drawing
 from vitrail.split.folds import Folds, check_folds, load_folds, make_folds, save_folds
+from vitrail.split.lookalike import with_groups
 from vitrail.split.make import draw_rows, make_split
 from vitrail.split.table import load_split, save_split
 
@@ -28,4 +29,5 @@ __all__ = [
     "make_split",
     "save_folds",
     "save_split",
+    "with_groups",
 ]

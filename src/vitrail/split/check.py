@@ -7,9 +7,16 @@ from typing import get_args
 
 from vitrail.errors import SplitError
 from vitrail.records import AuditReport, ImageFile, Manifest, Part, Split
+from vitrail.settings import SplitSettings
 
 TOGETHER = "copies, slices of one volume or images of one patient"
 """What a group is, in words."""
+
+
+def staying_together(settings: SplitSettings) -> str:
+    """Return what a split keeps on one side, in words for its origin."""
+    alike = ", and of a class images that look alike," if settings.groups == "lookalike" else ""
+    return f"copies, slices of a volume and images of a patient{alike}"
 
 
 def exclusion_of(file: ImageFile, audit: AuditReport) -> str:

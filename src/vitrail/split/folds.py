@@ -13,7 +13,8 @@ import numpy as np
 
 from vitrail.errors import SplitError, UsageError
 from vitrail.records import AuditReport, IntArray, Manifest, Split
-from vitrail.split.check import TOGETHER, exclusion_of
+from vitrail.settings import SplitSettings
+from vitrail.split.check import TOGETHER, exclusion_of, staying_together
 from vitrail.split.make import draw_rows
 from vitrail.split.table import compare, read_table
 from vitrail.storage import fingerprint, read_record, write_record, write_text
@@ -57,7 +58,14 @@ class Folds:
 
 
 def make_folds(
-    manifest: Manifest, audit: AuditReport, *, folds: int, repeats: int = 1, seed: int, split: Split | None = None
+    manifest: Manifest,
+    audit: AuditReport,
+    *,
+    folds: int,
+    repeats: int = 1,
+    seed: int,
+    split: Split | None = None,
+    settings: SplitSettings = SplitSettings(),  # noqa: B008 - frozen
 ) -> tuple[Folds, ...]:
     """Cut the usable images that are not kept for the test into folds, by class and by group.
 
@@ -69,6 +77,7 @@ def make_folds(
         seed: Same seed, same folds.
         split: The split whose training and validation images are folded; its test images stay out. ``None``: the data set's
             own test part stays out, where there is one.
+        settings: Of the split: says in words what stays together.
 
     Returns:
         One :class:`Folds` per repeat. No group is in two folds, and every class is in every fold.
@@ -82,8 +91,8 @@ def make_folds(
     rows = np.flatnonzero(_foldable(manifest, audit, split))
     kept = " (the test images stay out)" if split is not None or manifest.has_shipped_test else ""
     origin = (
-        f"{folds} folds of the usable images{kept}, drawn by class and by group (copies, slices of a volume and images of a "
-        f"patient stay together) with seed {seed}"
+        f"{folds} folds of the usable images{kept}, drawn by class and by group ({staying_together(settings)} "
+        f"stay together) with seed {seed}"
     )
     made = []
     for repeat in range(1, repeats + 1):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from vitrail.errors import SplitError
 from vitrail.records import AuditReport, IntArray, Manifest, Part, Split
-from vitrail.split.check import check_split, exclusion_of, note_of
+from vitrail.split.check import check_split, exclusion_of, note_of, staying_together
 from vitrail.split.drawing import Inseparable, draw
 from vitrail.study import SplitSettings
 
@@ -28,7 +28,7 @@ def make_split(manifest: Manifest, audit: AuditReport, *, settings: SplitSetting
 
     Args:
         manifest: The data set.
-        audit: Its audit: groups, quarantined, leaked and doubtful files.
+        audit: Its audit: groups (of :func:`vitrail.split.with_groups`), quarantined, leaked and doubtful files.
         settings: Shares of the drawn parts.
         seed: Same seed, same split.
 
@@ -39,7 +39,7 @@ def make_split(manifest: Manifest, audit: AuditReport, *, settings: SplitSetting
     exclusions = [exclusion_of(file, audit) for file in files]
     keep_test = settings.use_shipped_test and manifest.has_shipped_test
     usable = [row for row, file in enumerate(files) if not exclusions[row] and not (keep_test and file.part == "test")]
-    drawn = f"drawn by class and by group (copies, slices of a volume and images of a patient stay together) with seed {seed}"
+    drawn = f"drawn by class and by group ({staying_together(settings)} stay together) with seed {seed}"
     validation, test = settings.validation, settings.test
     shares: dict[Part, float]
     if not keep_test:
@@ -79,7 +79,7 @@ def _refusal(rows: Sequence[int], manifest: Manifest, audit: AuditReport, settin
         return f"{pooled}without them not every class has training images)"
     shared = {audit.groups[row] for row in validation} & {audit.groups[row] for row in training}
     if shared:
-        return f"{pooled}{_crossing(shared, validation, training, manifest, audit)})"
+        return f"{pooled}{_crossing(shared, validation, training, manifest, audit, settings)})"
     asked = settings.validation * len(rows)
     if len(validation) < SHIPPED_VALIDATION_SHARE * asked:
         return f"{pooled}too few, {asked:,.0f} are asked for)"
@@ -91,7 +91,12 @@ def _refusal(rows: Sequence[int], manifest: Manifest, audit: AuditReport, settin
 
 
 def _crossing(
-    shared: set[int], validation: Sequence[int], training: Sequence[int], manifest: Manifest, audit: AuditReport
+    shared: set[int],
+    validation: Sequence[int],
+    training: Sequence[int],
+    manifest: Manifest,
+    audit: AuditReport,
+    settings: SplitSettings,
 ) -> str:
     """Say what the groups that stand in both parts have in common, as far as the files themselves tell."""
 
@@ -104,9 +109,11 @@ def _crossing(
         ("patient", "show patients who also train"),
     )
     seen = [words for field, words in sights if of(validation, field) & of(training, field)]
-    return (
-        f"some {' and some '.join(seen)}" if seen else "some are near copies of training images or show patients who also train"
-    )
+    if seen:
+        return f"some {' and some '.join(seen)}"
+    if settings.groups == "lookalike":
+        return "some look like training images"
+    return "some are near copies of training images or show patients who also train"
 
 
 def group_counts(rows: Sequence[int], manifest: Manifest, audit: AuditReport) -> tuple[npt.NDArray[np.float64], IntArray]:
