@@ -355,20 +355,6 @@ def test_version():
 
 
 def test_every_command_has_an_example_of_itself():
-    assert set(COMMANDS) == {
-        "demo",
-        "init",
-        "fetch",
-        "run",
-        "search",
-        "train",
-        "evaluate",
-        "audit",
-        "predict",
-        "explain",
-        "report",
-        "schema",
-    }
     for name in COMMANDS:
         result = ask(name, "--help")
         assert result.exit_code == 0
