@@ -386,6 +386,7 @@ class Training:
         seconds: Wall-clock time of the training itself, over all resumed parts.
         split: Fingerprint of the split it was trained on.
         settings: The settings it was trained with, resolved, as plain data.
+        out_of_time: Whether ``training.minutes`` ended it: then the same seed gives other weights on another machine.
     """
 
     model: str
@@ -399,6 +400,7 @@ class Training:
     seconds: float
     split: str = ""
     settings: dict[str, object] = field(default_factory=dict)
+    out_of_time: bool = False
 
 
 # ---------------------------------------------------------------------------------------------------- evaluation

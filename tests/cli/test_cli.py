@@ -355,6 +355,7 @@ def test_every_command_has_an_example_of_itself():
         "fetch",
         "run",
         "search",
+        "plan",
         "train",
         "evaluate",
         "audit",

@@ -224,6 +224,7 @@ def _outcome(module: Any, outcome: Any) -> dict[str, Any]:
         "epochs": outcome.epochs,
         "best_epoch": outcome.best_epoch,
         "stopped": outcome.stopped,
+        "out_of_time": outcome.out_of_time,
     }
 
 
@@ -236,6 +237,7 @@ def _record(
     epochs: tuple[Epoch, ...] = (),
     best_epoch: int = 0,
     stopped: str = "fitted in one go",
+    out_of_time: bool = False,
 ) -> Training:
     resolved = settings.model_copy(
         update={"preprocess": job.study.preprocess_for(settings), "training": job.study.training_for(settings)}
@@ -252,4 +254,5 @@ def _record(
         seconds=seconds,
         split=job.split.fingerprint,
         settings=resolved.model_dump(mode="json"),
+        out_of_time=out_of_time,
     )
