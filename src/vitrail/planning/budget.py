@@ -56,7 +56,8 @@ def on_grid(seconds: float) -> float:
     """Return a measured time rounded up to the grid: small noise gives the same number, and estimates err on the safe side."""
     if seconds <= 0:
         return 0.0
-    return float(f"{10 ** (math.ceil(STEPS_PER_DECADE * math.log10(seconds) - 1e-6) / STEPS_PER_DECADE):.3g}")
+    step = math.ceil(STEPS_PER_DECADE * math.log10(seconds) - 1e-6)  # a value of the grid stays where it is
+    return float(10.0 ** (step / STEPS_PER_DECADE))
 
 
 def settled(new: float, kept: float) -> float:

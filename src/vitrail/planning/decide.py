@@ -64,7 +64,7 @@ def decide(outline: Outline, facts: Facts, measured: Measured, *, budget: float)
     planned: list[str] = []
     left_out: list[Cost] = []
     for family in NEEDS:
-        timing = measured.timings.get(family)
+        timing = None if family in outline.left_out else measured.timings.get(family)
         if timing is None:
             reason = outline.left_out.get(family) or measured.failures.get(family) or "too little time is left to measure it"
             left_out.append(Cost(family, None, None, False, reason))
@@ -132,8 +132,7 @@ def _fit(family: str, study: Study, facts: Facts, timing: Timing, left: float, *
             return _Fitting(seconds, 0, timing.size, memory), need.why
         return None, f"it takes about {spoken(seconds)}; {spoken(max(0.0, left))} are left"
     wanted = _wanted(family, study, facts)
-    asked = study.preprocess.size is not None
-    for size in (timing.size, *(smaller for smaller in SMALLER_SIZES if smaller < timing.size and not asked)):
+    for size in _sizes(study, timing):
         epoch = epoch_seconds(facts, timing, size=size)
         other = other_seconds(family, study, facts, timing, size=size, pace=pace)
         fewest = min(need.epochs, wanted)
@@ -144,6 +143,13 @@ def _fit(family: str, study: Study, facts: Facts, timing: Timing, left: float, *
             return _Fitting(other + epochs * epoch, epochs, size, used), told
     needed = _needed(family, study, facts, timing, pace)
     return None, f"{fewest} epochs, the fewest worth a start, take about {spoken(needed)}; {spoken(max(0.0, left))} are left"
+
+
+def _sizes(study: Study, timing: Timing) -> tuple[int, ...]:
+    """Return the sides that a network may have, the measured one first; none is less than half of it, or what it sees is lost."""
+    if study.preprocess.size is not None:
+        return (timing.size,)
+    return timing.size, *(size for size in SMALLER_SIZES if timing.size / 2 <= size < timing.size)
 
 
 def _wanted(family: str, study: Study, facts: Facts) -> int:
@@ -157,15 +163,15 @@ def _wanted(family: str, study: Study, facts: Facts) -> int:
 def _needed(family: str, study: Study, facts: Facts, timing: Timing, pace: float) -> float:
     """Return the seconds of the smallest form of a model that is worth a start."""
     need = NEEDS[family]
-    sizes = [size for size in SMALLER_SIZES if size < timing.size] if need.epochs and study.preprocess.size is None else []
-    size = sizes[-1] if sizes else timing.size
+    size = _sizes(study, timing)[-1] if need.epochs else timing.size
     epochs = min(need.epochs, _wanted(family, study, facts)) if need.epochs else 0
     return other_seconds(family, study, facts, timing, size=size, pace=pace) + epochs * epoch_seconds(facts, timing, size=size)
 
 
 def _cheapest(study: Study, facts: Facts, measured: Measured) -> str:
     """Return the model that takes the least time of those that are fitted in one go."""
-    timings = {name: timing for name, timing in measured.timings.items() if not NEEDS[name].epochs}
+    allowed = {model.name for model in study.models if not NEEDS[model.name].epochs}
+    timings = {name: timing for name, timing in measured.timings.items() if name in allowed}
     return min(timings, key=lambda name: _needed(name, study, facts, timings[name], measured.pace))
 
 
