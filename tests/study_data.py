@@ -61,6 +61,7 @@ TRAINING = _some(
     warmup=st.none() | st.integers(0, 10_000),
     average=st.none() | st.floats(0, 0.9999),
     clip=st.none() | st.floats(0, 1e6),
+    minutes=st.none() | st.floats(0.01, 1e6),
 )
 OWN = {
     "preprocess": PREPROCESS,

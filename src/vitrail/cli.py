@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 something failed, 2 the request was wrong, 3 ``--strict`` 
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from vitrail.pipeline import Step
+    from vitrail.planning import Plan
     from vitrail.progress import Progress
     from vitrail.records import RunResult
     from vitrail.study import Study
@@ -82,6 +84,10 @@ ModelsOption = Annotated[
 BackboneOption = Annotated[str | None, typer.Option("--backbone", help="Backbone of the probe: a timm name or local-dir:FOLDER.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Same seed, same machine, same numbers.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for runs, caches and MLflow [runs].")]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option("--budget", metavar="TIME", help="Plan a folder within this time, all included: 90s, 20m, 1h30m [20m]."),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -185,8 +191,11 @@ def fetch(
         typer.echo(f"{folder} is there. Next: vitrail audit {folder}")
 
 
-def _on_a_study(name: str, example: str, work: Callable[[Study, bool, bool, bool], None]) -> None:
-    """Register a command that takes a study and every way to change it; its help is the documentation of ``work``."""
+def _on_a_study(name: str, example: str, work: Callable[[Study, bool, bool, bool], None], *, plans: bool = True) -> None:
+    """Register a command that takes a study and every way to change it; its help is the documentation of ``work``.
+
+    Where it ``plans``, a folder for which no models are named is planned within a budget.
+    """
 
     def command(
         path: StudyArgument,
@@ -194,14 +203,25 @@ def _on_a_study(name: str, example: str, work: Callable[[Study, bool, bool, bool
         backbone: BackboneOption = None,
         seed: SeedOption = None,
         output: OutputOption = None,
+        budget: BudgetOption = None,
         changes: SetOption = None,
         strict: StrictOption = False,
         fresh: FreshOption = False,
         as_json: JsonOption = False,
         quiet: QuietOption = False,
     ) -> None:
-        work(_study(path, models, backbone, seed, output, changes, strict=strict), fresh, as_json, quiet)
+        if plans and not _says_what_to_do(path, models, changes):
+            wishes = _study(path, None, None, seed, output, changes, strict=strict)
+            study = _plan_aloud(wishes, budget, backbone, fresh=fresh, progress=_progress(quiet)).study
+        else:
+            _refuse_budget(budget, path)
+            study = _study(path, models, backbone, seed, output, changes, strict=strict)
+        work(study, fresh, as_json, quiet)
 
+    if not plans:  # an option that can only be refused is not offered
+        signature = inspect.signature(command)
+        offered = [parameter for parameter in signature.parameters.values() if parameter.name != "budget"]
+        command.__signature__ = signature.replace(parameters=offered)  # type: ignore[attr-defined]
     app.command(name, help=work.__doc__, epilog=f"Example: {example}")(command)
 
 
@@ -231,7 +251,39 @@ def _search(study: Study, fresh: bool, as_json: bool, quiet: bool) -> None:
 
 _on_a_study("run", "vitrail run brain-mri --models forest,cnn   |   vitrail run study.yaml --strict --json", _run)
 _on_a_study("evaluate", "vitrail evaluate study.yaml --json", _evaluate)
-_on_a_study("search", "vitrail search study.yaml, then vitrail run with the best.yaml that it names", _search)
+_on_a_study("search", "vitrail search study.yaml, then vitrail run with the best.yaml that it names", _search, plans=False)
+
+
+@app.command(epilog="Example: vitrail plan brain-mri --budget 20m --backbone local-dir:weights, then vitrail run study.yaml")
+def plan(
+    path: Annotated[Path, typer.Argument(metavar="FOLDER", help="Images (folder, table, archive).")],
+    budget: BudgetOption = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the study.")] = Path("study.yaml"),
+    backbone: BackboneOption = None,
+    seed: SeedOption = None,
+    changes: SetOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew; without it kept timings are used.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write a commented study for a folder and a length of time: what is fixed, what follows from a rule, what was measured."""
+    from vitrail.errors import UsageError
+    from vitrail.output import plan_summary, print_plan
+    from vitrail.storage import check_writable, write_text
+
+    if _says_what_to_do(path, None, changes):
+        raise UsageError(f"{path}: plan takes images and chooses the models itself. Give a folder, and no study, run or models.")
+    if output.exists() and not force:
+        raise UsageError(f"{output}: exists already. Choose another --output, or --force to replace it.")
+    check_writable(output.parent)
+    wishes = _study(path, None, None, seed, None, changes, strict=False)
+    planned = _planned(wishes, budget, backbone, fresh=fresh, progress=_progress(quiet))
+    write_text(output, planned.to_yaml())
+    if as_json:
+        _print_json(plan_summary(planned, output))
+    else:
+        print_plan(planned, output)
 
 
 @app.command(epilog="Example: vitrail train study.yaml   |   vitrail train --continue RUN --models cnn --epochs 10")
@@ -461,9 +513,9 @@ def _study(
     """Make the study that a command line asks for: a file or a folder, then the options on top."""
     from vitrail.study import Study, changed
 
-    if path.suffix.lower() in (".yaml", ".yml") and not path.is_dir():
+    if _is_study_file(path):
         study = Study.from_yaml(path)
-    elif (path / "study.yaml").is_file() and (path / "provenance.json").is_file():
+    elif _is_run(path):
         study = Study.from_yaml(path / "study.yaml")
     else:
         study = Study.from_mapping({"data": {"path": path}}, str(path))
@@ -479,6 +531,53 @@ def _study(
     if backbone is not None:
         updates["models.probe.backbone"] = backbone
     return changed(study, updates, texts=tuple(changes or ()))
+
+
+def _is_study_file(path: Path) -> bool:
+    return path.suffix.lower() in (".yaml", ".yml") and not path.is_dir()
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "study.yaml").is_file() and (path / "provenance.json").is_file()
+
+
+def _says_what_to_do(path: Path, models: str | None, changes: list[str] | None) -> bool:
+    """Whether a command line says itself which models shall be trained: then nothing is planned."""
+    set_models = any(change.split("=")[0].split(".")[0].strip() == "models" for change in changes or ())
+    return _is_study_file(path) or _is_run(path) or models is not None or set_models
+
+
+def _refuse_budget(budget: str | None, path: Path) -> None:
+    """A budget that nothing keeps must not be taken in silence."""
+    from vitrail.errors import UsageError
+
+    if budget is not None:
+        raise UsageError(
+            f"--budget: plans a folder of images for which no models are named. Found: {budget!r} for {path}, whose models are "
+            "given. Leave it out; --set training.minutes=5 ends the epochs of each network after five minutes."
+        )
+
+
+def _planned(wishes: Study, budget: str | None, backbone: str | None, *, fresh: bool, progress: Progress) -> Plan:
+    from vitrail.planning.budget import DEFAULT_BUDGET, parse_budget
+
+    seconds = DEFAULT_BUDGET if budget is None else parse_budget(budget)
+    from vitrail.pipeline import plan as plan_study
+
+    return plan_study(wishes, budget=seconds, backbone=backbone or "", fresh=fresh, progress=progress)
+
+
+def _plan_aloud(wishes: Study, budget: str | None, backbone: str | None, *, fresh: bool, progress: Progress) -> Plan:
+    """Plan, say what it will cost before any of it is spent, and leave the commented study beside the runs."""
+    from vitrail.output import plan_lines
+    from vitrail.storage import write_text
+
+    planned = _planned(wishes, budget, backbone, fresh=fresh, progress=progress)
+    file = planned.study.output / "plans" / f"{planned.study.name}.yaml"
+    write_text(file, planned.to_yaml())
+    for line in (*plan_lines(planned), f"Planned  {file}"):
+        progress.say(line)
+    return planned
 
 
 def _chosen(study: Study, names: list[str]) -> list[Any]:

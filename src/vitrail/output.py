@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # the demonstration needs the training install, predictions d
     from vitrail.audit_folder import AuditPaths
     from vitrail.comparing import ComparisonResult
     from vitrail.demo import Verdict
+    from vitrail.planning import Plan
     from vitrail.promotion import Promotion
     from vitrail.search_folder import SearchResult
 
@@ -112,6 +114,42 @@ def search_summary(result: SearchResult) -> dict[str, Any]:
         for one in result.models
     ]
     return {"search": str(result.folder), "best_study": str(result.best), "models": models}
+
+
+def plan_summary(plan: Plan, file: Path) -> dict[str, Any]:
+    """Return what ``vitrail plan --json`` prints. Times in seconds, memory in bytes; what was not measured is null."""
+    return {
+        "study_file": str(file),
+        "budget": plan.budget,
+        "seconds": plan.seconds,
+        "models": [model.name for model in plan.study.models],
+        "costs": record_to_plain(list(plan.costs)),
+        "choices": record_to_plain(list(plan.choices)),
+        "facts": record_to_plain(plan.facts),
+        "timings": record_to_plain(plan.timings),
+        "remarks": list(plan.remarks),
+        "study": plan.study.model_dump(mode="json"),
+    }
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """Return what a plan is expected to cost as lines of a table, then what must be said aloud."""
+    from vitrail.planning.budget import spoken
+
+    rows = [("part", "time", "memory", "why"), *plan.table()]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ["  ".join([*(row[column].ljust(widths[column]) for column in range(3)), row[3]]).rstrip() for row in rows]
+    total = f"Expected {spoken(plan.seconds)} of {spoken(plan.budget)}. What stands in brackets is not planned."
+    return [*lines, total, *plan.remarks]
+
+
+def print_plan(plan: Plan, file: Path) -> None:
+    """Print what is planned, what it is expected to cost, and where the study with the reasons is."""
+    console = _Console()
+    for line in plan_lines(plan):
+        console.print(line, soft_wrap=True, markup=False)
+    console.print(f"Reasons  {file}", soft_wrap=True, markup=False)
+    console.print(f"Next     vitrail run {file}", soft_wrap=True, markup=False)
 
 
 def print_search(result: SearchResult, *, most: int = 10) -> None:

@@ -7,10 +7,11 @@ goes on where it stopped and ends with the same numbers.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vitrail.audit import ask, check_acceptances, enforce, judge
 from vitrail.audit.fixes import apply_fixes, read_fixes
@@ -31,12 +32,13 @@ from vitrail.evaluation import (
     save_predictions,
 )
 from vitrail.explanation import explain_image, save_explanations
-from vitrail.models import check_continued_data, check_model, load_package, members_of, save_ensemble, save_package
+from vitrail.models import check_continued_data, check_model, identity, load_package, members_of, save_ensemble, save_package
 from vitrail.preprocess import remarks, view_remarks
 from vitrail.progress import SILENT, Progress
 from vitrail.promotion import Promotion, Role, chosen_model, contest, registration
 from vitrail.records import AuditReport, Manifest, Part, Predictions, RunResult, Split, Training
 from vitrail.run_folder import (
+    COMPUTING_PACKAGES,
     ModelFolder,
     RunFolder,
     cache_of,
@@ -51,8 +53,8 @@ from vitrail.run_folder import (
 from vitrail.search import candidate, check_space, describe_search, fold_splits, run_trials, score_fold
 from vitrail.search_folder import SearchFolder, SearchResult, save_search
 from vitrail.split import load_split, make_folds, make_split, save_folds, save_split, with_groups
-from vitrail.storage import fingerprint, locked, read_record, sweep, write_record, write_text
-from vitrail.study import EnsembleSettings, ModelSettings, Study
+from vitrail.storage import fingerprint, locked, read_record, sweep, versions, write_record, write_text
+from vitrail.study import EnsembleSettings, ModelSettings, Study, changed
 from vitrail.tracked import TrackedRun, describe_run
 from vitrail.tracking import TrackingError, in_role, register, track_study
 from vitrail.training import (
@@ -70,7 +72,12 @@ from vitrail.training import (
     train,
 )
 
+if TYPE_CHECKING:  # planning loads what training needs
+    from vitrail.planning import Plan
+
 Step = Literal["train", "evaluate", "report"]
+MEASURING = 0.15
+"""Share of a budget after which a plan begins no further timing."""
 
 
 def audit(study: Study, *, progress: Progress = SILENT) -> tuple[Manifest, AuditReport]:
@@ -180,6 +187,59 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
         if study.tracking.enabled:
             _track(result, study, folder, progress)
     return result
+
+
+def plan(study: Study, *, budget: float = 20 * 60, backbone: str = "", fresh: bool = False, progress: Progress = SILENT) -> Plan:
+    """Plan a study within a length of time: fingerprint, rules, short timings on this machine. Only training images are timed.
+
+    The same call plans the same: timings are kept in the cache, and with ``fresh``, which measures anew, only what has clearly
+    moved changes.
+
+    Args:
+        study: Images, output and whatever else is wished; what is set in it stays, its models do not matter.
+        budget: Seconds for all: audit, planning, training, evaluation, report.
+        backbone: A timm name or ``local-dir:FOLDER``; empty: none, and no model that needs one.
+        fresh: Measure anew.
+        progress: Told of everything long.
+
+    Raises:
+        UsageError: The folder, a setting or the backbone cannot be used.
+        AuditStopped: The study is strict and error-level findings stand.
+    """
+    from vitrail.planning import decide, drawn_groups, facts_of, load_measured, measure, outline, validation_choice
+
+    share_cores()
+    study = plain_study(study)
+    check_places(study)
+    find_images(study)
+    _check_settings(changed(study, {"models": [{"model": "probe", "backbone": backbone} if backbone else "forest"]}))
+    started = time.monotonic()
+    manifest, audit_report = audit(study, progress=progress)
+    if study.audit.strict:
+        enforce(audit_report)
+    audit_seconds = time.monotonic() - started
+    validation = validation_choice(drawn_groups(manifest, audit_report, study)[1], study)
+    study = changed(study, {"split.validation": validation.value})
+    split = _split_of(study, manifest, audit_report)
+    facts = facts_of(manifest, audit_report, split, study, backbone=backbone)
+    drawn = outline(facts, study, backbone=backbone, first=(validation,))
+    made_by = (source_fingerprint(), versions(*COMPUTING_PACKAGES), [identity(model) for model in drawn.study.models])
+    key = fingerprint(manifest.fingerprint, str(manifest.root), split.fingerprint, drawn.study.fingerprint, made_by, budget)
+    kept_in = cache_of(study) / "plans" / f"{key}-{facts.hardware.cores}.json"
+    kept = load_measured(kept_in)
+    if kept is None or fresh:
+        kept = measure(
+            drawn.study,
+            manifest,
+            split,
+            audit_seconds=audit_seconds,
+            limit=MEASURING * budget,
+            kept=kept,
+            path=kept_in,
+            cache=cache_of(study),
+            progress=progress,
+        )
+    return decide(drawn, facts, kept, budget=budget)
 
 
 def search(study: Study, *, fresh: bool = False, progress: Progress = SILENT) -> SearchResult:

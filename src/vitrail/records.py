@@ -462,6 +462,7 @@ class Training:
         test_time_augmentation: The views over which its scores are averaged; ``none``: the image itself alone.
         choices: What was chosen on the validation images after training.
         members: Of an ensemble, in the order of their names.
+        out_of_time: Whether ``training.minutes`` ended it: then the same seed gives other weights on another machine.
     """
 
     model: str
@@ -482,6 +483,7 @@ class Training:
     test_time_augmentation: Literal["none", "mirror", "shifts"] = "none"
     choices: tuple[Choice, ...] = ()
     members: tuple[Member, ...] = ()
+    out_of_time: bool = False
 
 
 # ---------------------------------------------------------------------------------------------------- evaluation

@@ -314,6 +314,13 @@ class TrainingSettings(Settings):
         "the same; sampling: images of small classes are shown more often; rotations: small classes are filled up with copies "
         "turned by 90, 180 and 270 degrees; none.",
     )
+    minutes: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="Longest time for the epochs of one model, in minutes: the first epoch that ends after it is the last, and "
+        "the best weights so far are kept. What it cuts short is not the same on another machine; null: no limit.",
+    )
 
 
 class RangeSettings(Settings):

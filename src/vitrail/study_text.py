@@ -6,7 +6,7 @@ import difflib
 import math
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
@@ -221,18 +221,38 @@ def _shortened(text: str) -> str:
 # ---------------------------------------------------------------------------------------------------- a commented file
 
 
-def commented_yaml(study: BaseModel) -> str:
+HEAD = ("A vitrail study. Run it with: vitrail run study.yaml", "Every problem in this file is reported at once.")
+"""How a commented file begins where nobody says."""
+
+
+def commented_yaml(study: BaseModel, *, head: Sequence[str] = HEAD, reasons: Mapping[str, str] | None = None) -> str:
     """Return the study as YAML in which every setting carries its sentence: what ``vitrail init`` writes.
 
     Reading it back gives an equal study. What one model sets for itself alone (its own preprocess and training) is written
     where it says something.
+
+    Args:
+        study: The settings.
+        head: Lines at the top, written as comments.
+        reasons: Dotted key (a model by its name) -> why the setting is as it is; written below its sentence.
     """
-    lines = ["# A vitrail study. Run it with: vitrail run study.yaml", "# Every problem in this file is reported at once.", ""]
-    return "\n".join([*lines, *_commented(study, margin="", top=True)]) + "\n"
+    lines = [*(_comment(line, margin="") for line in head), ""]
+    return "\n".join([*lines, *_commented(study, margin="", reasons=reasons or {}, top=True)]) + "\n"
 
 
-def _commented(settings: BaseModel, *, margin: str, top: bool = False, item: bool = False) -> Iterator[str]:
-    """Yield the lines of some settings: of the study itself (``top``), of an item of a list, or of a section."""
+def _commented(
+    settings: BaseModel, *, margin: str, reasons: Mapping[str, str], above: str = "", top: bool = False, item: bool = False
+) -> Iterator[str]:
+    """Yield the lines of some settings: of the study itself (``top``), of an item of a list, or of a section.
+
+    Args:
+        settings: What is written.
+        margin: Blanks before every line.
+        reasons: See :func:`commented_yaml`.
+        above: Dotted key of the settings themselves, with a dot at its end; empty: the study.
+        top: Whether they are the study.
+        item: Whether they are an item of a list.
+    """
     for position, (name, field) in enumerate(type(settings).model_fields.items()):
         value = getattr(settings, name)
         items = value if isinstance(value, tuple) and value and isinstance(value[0], BaseModel) else ()
@@ -244,12 +264,23 @@ def _commented(settings: BaseModel, *, margin: str, top: bool = False, item: boo
         if top and (items or isinstance(value, BaseModel)):
             yield ""
         yield f"{margin}# {field.description}"
+        if above + name in reasons:
+            yield _comment(reasons[above + name], margin=margin)
         yield f"{margin}{name}:" + ("" if items or isinstance(value, BaseModel) else f" {_inline(value)}")
         if isinstance(value, BaseModel):
-            yield from _commented(value, margin=f"{margin}  ")
-        for part in items:
+            yield from _commented(value, margin=f"{margin}  ", reasons=reasons, above=f"{above}{name}.")
+        for number, part in enumerate(items):
+            key = f"{above}{name}.{getattr(part, 'name', number)}"
             yield f"{margin}  # {_first_line(part)}"
-            yield from _commented(part, margin=f"{margin}    ", item=True)
+            if key in reasons:
+                yield _comment(reasons[key], margin=f"{margin}  ")
+            yield from _commented(part, margin=f"{margin}    ", reasons=reasons, above=f"{key}.", item=True)
+
+
+def _comment(text: str, *, margin: str) -> str:
+    """Return a text as one line of comment, whatever stands in it: names of folders may hold anything."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    return f"{margin}# {plain}".rstrip()
 
 
 def _first_line(settings: BaseModel) -> str:

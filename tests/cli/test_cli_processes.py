@@ -139,7 +139,7 @@ def test_help_loads_nothing_heavy():
 import json, sys
 from typer.testing import CliRunner
 from vitrail.cli import app
-names = [command.callback.__name__ for command in app.registered_commands]
+names = [command.name or command.callback.__name__ for command in app.registered_commands]
 for words in [["--help"], ["--version"], *([name, "--help"] for name in names)]:
     assert CliRunner().invoke(app, words).exit_code == 0, words
 print(json.dumps(sorted(set(sys.modules) & set({HEAVY}))))

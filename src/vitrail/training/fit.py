@@ -83,6 +83,7 @@ class Fit:
         stopped: Why it ended, in words.
         seconds: Wall-clock time over all resumed parts.
         batch_size: Images per step at the end: smaller than asked for where batches did not fit into memory.
+        out_of_time: Whether ``minutes`` ended it: another machine, or a busier one, would have come to other weights.
     """
 
     epochs: tuple[Epoch, ...]
@@ -90,6 +91,7 @@ class Fit:
     stopped: str
     seconds: float
     batch_size: int
+    out_of_time: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,9 +167,12 @@ def fit(
             if time.monotonic() - state.saved > CHECKPOINT_SECONDS:
                 state.save(checkpoint)
             advance(1, _note(epoch))
+    out_of_time = _why_stop(state, settings.model_copy(update={"minutes": None})) is None
+    if out_of_time:
+        progress.say(f"{title}: ended early, {stopped}")
     module.load_state_dict(state.best_weights)
     module.eval()
-    return Fit(tuple(state.epochs), state.best_epoch, stopped, sum(epoch.seconds for epoch in state.epochs), state.batch_size)
+    return Fit(tuple(state.epochs), state.best_epoch, stopped, state.seconds, state.batch_size, out_of_time)
 
 
 def _note(epoch: Epoch) -> str:
@@ -210,6 +215,11 @@ def _why_stop(state: TrainingState, settings: TrainingSettings) -> str | None:
         return f"no lower validation loss for {settings.patience} epochs"
     if settings.epochs is not None and len(state.epochs) >= settings.epochs:
         return f"all {settings.epochs} epochs done"
+    if settings.minutes is not None and state.seconds >= 60 * settings.minutes:
+        return (
+            f"its time was over (training.minutes {settings.minutes:g}) after {len(state.epochs)} of {settings.epochs} epochs; "
+            "the best weights so far are kept. Not reproducible: another machine comes further, or less far, in this time"
+        )
     return None
 
 

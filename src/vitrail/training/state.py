@@ -79,6 +79,11 @@ class TrainingState:
         return len(self.epochs) - self.best_epoch
 
     @property
+    def seconds(self) -> float:
+        """Wall-clock time of the epochs so far, over all resumed parts; what a kill took away does not count."""
+        return sum(epoch.seconds for epoch in self.epochs)
+
+    @property
     def losses(self) -> list[float]:
         """Validation losses so far."""
         return [epoch.validation_loss for epoch in self.epochs]

@@ -266,6 +266,7 @@ def _outcome(module: Any, outcome: Any) -> dict[str, Any]:
         "best_epoch": outcome.best_epoch,
         "stopped": outcome.stopped,
         "batch_size": outcome.batch_size,
+        "out_of_time": outcome.out_of_time,
     }
 
 
@@ -281,6 +282,7 @@ def _record(
     batch_size: int | None = None,
     weights: str = "",
     continues: Continuation | None = None,
+    out_of_time: bool = False,
 ) -> Training:
     resolved = settings.model_copy(
         update={"preprocess": job.study.preprocess_for(settings), "training": job.study.training_for(settings)}
@@ -300,4 +302,5 @@ def _record(
         batch_size=batch_size,
         weights=weights,
         continues=continues,
+        out_of_time=out_of_time,
     )
