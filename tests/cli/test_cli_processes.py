@@ -148,6 +148,14 @@ print(json.dumps(sorted(set(sys.modules) & set({HEAVY}))))
     assert json.loads(done.stdout) == []
 
 
+def test_an_audit_waits_for_no_library_of_training():
+    programme = (
+        f"import json, sys, vitrail.pipeline; print(json.dumps(sorted(set(sys.modules) & set({[*TRAINING, 'scipy.stats']}))))"
+    )
+    done = subprocess.run([sys.executable, "-c", programme], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
 def base_install(*words: object) -> subprocess.CompletedProcess[str]:
     """Ask vitrail as it is when only the base is installed: what training needs cannot be imported."""
     programme = f"import sys; sys.modules.update(dict.fromkeys({TRAINING})); from vitrail.cli import main; main()"

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from vitrail.errors import DataError
 from vitrail.evaluation.intervals import bootstrap_weights, estimate, sampling_design
@@ -173,6 +173,8 @@ def mcnemar(gained: IntArray, groups: IntArray) -> PairedTest:
         gained: Per image 1 where only the second model is right, -1 where only the first one is, else 0; shape (n,).
         groups: Group number per image, shape (n,).
     """
+    from scipy import stats  # takes half a second, and only comparisons need it
+
     numbers, index = np.unique(groups, return_inverse=True)
     net = np.zeros(len(numbers), dtype=np.int64)
     np.add.at(net, index, gained)
@@ -207,6 +209,8 @@ def delong(positive: np.ndarray, first: DoubleArray, second: DoubleArray) -> tup
         first: Scores of the first model for the class, shape (n,).
         second: Scores of the second model.
     """
+    from scipy import stats  # takes half a second, and only comparisons need it
+
     inside, outside = int(positive.sum()), int((~positive).sum())
     areas, of_positives, of_negatives = [], [], []
     for scores in (first, second):
@@ -236,12 +240,13 @@ def _delong_where_it_belongs(champion: Predictions, challenger: Predictions, *, 
     difference, error = delong(positive, champion.probabilities[:, 1], challenger.probabilities[:, 1])
     if error < 1e-12:  # what rounding leaves
         return without("not estimable: the two models put the images in the same order")
-    p_value = float(2 * stats.norm.sf(abs(difference) / error))
+    p_value = 2 * NormalDist().cdf(-abs(difference) / error)
     return PairedTest(method, p_value, p_value, n, groups)
 
 
 def adjusted(rows: dict[str, Paired]) -> dict[str, Paired]:
     """Correct the tests of several challengers on one set of images for their number (Holm 1979)."""
+
     accuracy = _holm([row.accuracy_test for row in rows.values()])
     area = _holm([row.auc_test for row in rows.values()])
     return {

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vitrail.preprocess.augment import augment
 from vitrail.records import ByteArray
 from vitrail.settings import AugmentSettings
 from vitrail.storage import write_bytes
@@ -27,6 +26,8 @@ def augmented_examples(pixels: ByteArray, settings: AugmentSettings, *, variants
     Returns:
         uint8, shape (n, 1 + variants, size, size, channels): each image, then its variants, rounded to whole grey values.
     """
+    from vitrail.preprocess.augment import augment
+
     generator = np.random.default_rng(seed)
     rounds = [np.asarray(pixels)]
     rounds += [np.rint(augment(pixels, settings, generator=generator)).astype(np.uint8) for _ in range(variants)]
