@@ -29,8 +29,8 @@ class Ended:
         errors: What it wrote to standard error.
         peak_bytes: Most memory it held at a time, files mapped into memory included.
         private_bytes: Most memory of its own at a time, without mapped files; 0 where the system does not say.
-        tree_bytes: Most memory that it and the processes it had started held together when looked at, every 0.2 s; a page that several of
-            them hold counts for each; 0 where the system does not say.
+        tree_bytes: Most memory that it and the processes it had started held together when looked at, every 0.2 s; a page that
+            several of them hold counts for each; 0 where the system does not say.
     """
 
     seconds: float

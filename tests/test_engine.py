@@ -11,7 +11,7 @@ from concurrent.futures import BrokenExecutor
 
 import pytest
 
-from vitrail.engine import IN_FLIGHT, available_cores, map_in_order, share_cores
+from vitrail.engine import IN_FLIGHT, available_cores, map_in_order, share_cores, start_processes
 
 
 def test_results_come_in_the_order_of_the_items():
@@ -166,3 +166,14 @@ def test_threads_wait_politely_unless_the_user_says_otherwise(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     share_cores()
     assert "GOMP_SPINCOUNT" not in os.environ
+
+
+def test_processes_that_were_started_early_are_those_that_the_next_job_gets():
+    def has_loaded(module: str) -> bool:
+        import sys
+
+        return module in sys.modules
+
+    assert not any(map_in_order(has_loaded, ["wave"] * 20, processes=True))
+    start_processes("wave")
+    assert any(map_in_order(has_loaded, ["wave"] * 20, processes=True)) or available_cores() == 1

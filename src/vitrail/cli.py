@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import itertools
 import json
 import os
 import shutil
@@ -354,6 +355,8 @@ def audit(
     quiet: QuietOption = False,
 ) -> None:
     """Say what is wrong with a folder of images before anyone trains on it."""
+    if path is not None:
+        _start_early(path, output)
     from vitrail.audit import enforce, explain_check, summary
     from vitrail.errors import UsageError
 
@@ -498,6 +501,15 @@ def schema() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- helpers
+
+
+def _start_early(folder: Path, output: Path | None) -> None:
+    """Start the processes that read a large folder for the first time: loading their libraries takes as long as loading ours."""
+    from vitrail.engine import WORTH_PROCESSES, start_processes
+
+    files = itertools.islice((name for _, _, names in os.walk(folder) for name in names), WORTH_PROCESSES)
+    if sum(1 for _ in files) == WORTH_PROCESSES and not ((output or Path("runs")) / "cache").exists():
+        start_processes("vitrail.datasets.scan")
 
 
 def _study(

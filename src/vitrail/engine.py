@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import warnings
 from collections import deque
@@ -13,6 +14,8 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+WORTH_PROCESSES = 500
+"""From so many small items on, processes are worth their start."""
 IN_FLIGHT = 4
 """Items per thread that are under way or done and not yet taken."""
 
@@ -107,6 +110,19 @@ def _process_pool(workers: int) -> Executor:
     from loky import get_reusable_executor
 
     return get_reusable_executor(max_workers=workers, timeout=20, initializer=_be_quiet)  # type: ignore[no-any-return]
+
+
+def start_processes(module: str) -> None:
+    """Let the processes of the next job load a module while this one still loads its own."""
+    workers = available_cores()
+    if workers > 1:
+        pool = _process_pool(workers)
+        for _ in range(workers):
+            pool.submit(_load, module)
+
+
+def _load(module: str) -> None:
+    importlib.import_module(module)
 
 
 def _be_quiet() -> None:

@@ -436,7 +436,7 @@ def test_processes_give_what_threads_give(many, cache, monkeypatch):
 
     monkeypatch.setattr(scan, "map_in_order", noted)
     in_processes = scan_folder(many, cache=cache / "processes")
-    monkeypatch.setattr(scan, "_MANY", 10**9)
+    monkeypatch.setattr(scan, "WORTH_PROCESSES", 10**9)
     in_threads = scan_folder(many, cache=cache / "threads")
     assert used == [True, False]
     assert in_processes.files == in_threads.files
@@ -461,7 +461,7 @@ def test_a_file_that_kills_the_process_that_reads_it_is_listed_and_the_others_ar
             os._exit(1)
         return _examine_all(items, slices)
 
-    monkeypatch.setattr(scan, "_MANY", 1)
+    monkeypatch.setattr(scan, "WORTH_PROCESSES", 1)
     monkeypatch.setattr(scan, "_examine_all", examine)
     files = by_path(scan_folder(folder, cache=cache))
     assert len(files) == 24

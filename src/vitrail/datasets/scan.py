@@ -28,7 +28,7 @@ from vitrail.datasets.derived import DERIVED, derived_files
 from vitrail.datasets.facts import FACTS, THUMBNAIL_SIZE, UNKNOWN, look
 from vitrail.datasets.folder import FoundFile, find_layout, printable
 from vitrail.datasets.images import FORMATS, reader_of
-from vitrail.engine import map_in_order
+from vitrail.engine import WORTH_PROCESSES, map_in_order
 from vitrail.errors import DataError, OutputError
 from vitrail.progress import SILENT, Progress
 from vitrail.records import ByteArray, FileStatus, ImageFile, Manifest
@@ -41,7 +41,6 @@ BYTES_LIMIT = 2 * 1024**3
 # What is kept depends on how it was made: another version of either starts anew.
 _CACHE_VERSION = f"7, {versions('pillow', 'pydicom', 'nibabel')}"
 _BATCH = 16  # files per job: small images cost little more than the job itself
-_MANY = 500  # from so many files on, processes are worth their start
 _FEW = 1000  # so many changed files are held in memory to see whether their content has changed too
 _BLACK = bytes(THUMBNAIL_SIZE * THUMBNAIL_SIZE)
 _NO_FACTS = UNKNOWN.tobytes()
@@ -287,7 +286,7 @@ class _Pass:
                 results = map_in_order(examine, ([item] for item in batch), processes=True, in_place_of=_killed)
                 return list(itertools.chain.from_iterable(results))
 
-            yield told(map_in_order(examine, batches, processes=len(items) >= _MANY, in_place_of=examine_each))
+            yield told(map_in_order(examine, batches, processes=len(items) >= WORTH_PROCESSES, in_place_of=examine_each))
 
 
 def _write_header(stream: BinaryIO, rows: int) -> None:
