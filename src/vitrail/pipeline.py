@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,29 +21,17 @@ from vitrail.continuing import continued_study
 from vitrail.datasets import find_layout, scan_folder
 from vitrail.energy import Meter, check_energy
 from vitrail.engine import share_cores
-from vitrail.errors import Problem, StudyError, UsageError, VitrailError
-from vitrail.evaluation import (
-    evaluation_of,
-    load_predictions,
-    note_test_opening,
-    paired_differences,
-    pick_cases,
-    predictions_of,
-    save_predictions,
-)
-from vitrail.explanation import explain_image, save_explanations
-from vitrail.models import check_continued_data, check_model, identity, load_package, members_of, save_ensemble, save_package
+from vitrail.errors import Problem, StudyError, UsageError
+from vitrail.models import check_continued_data, check_model, identity, members_of
 from vitrail.preprocess import remarks, view_remarks
 from vitrail.progress import SILENT, Progress
 from vitrail.promotion import Promotion, Role, chosen_model, contest, registration
-from vitrail.records import AuditReport, Manifest, Part, Predictions, RunResult, Split, Training
+from vitrail.records import AuditReport, Manifest, RunResult, Split
 from vitrail.run_folder import (
     COMPUTING_PACKAGES,
-    ModelFolder,
     RunFolder,
     cache_of,
     check_places,
-    openings_of,
     plain_study,
     provenance_of,
     run_folder_of,
@@ -53,23 +41,22 @@ from vitrail.run_folder import (
 from vitrail.search import candidate, check_space, describe_search, fold_splits, run_trials, score_fold
 from vitrail.search_folder import SearchFolder, SearchResult, save_search
 from vitrail.split import load_split, make_folds, make_split, save_folds, save_split, with_groups
+from vitrail.steps import (
+    combine_models,
+    evaluate_baselines,
+    evaluate_model,
+    explain_model,
+    tell_mlflow,
+    track_run,
+    train_model,
+)
 from vitrail.storage import fingerprint, locked, read_record, sweep, versions, write_record, write_text
-from vitrail.study import EnsembleSettings, ModelSettings, Study, changed
-from vitrail.tracked import TrackedRun, describe_run
-from vitrail.tracking import TrackingError, in_role, register, track_study
+from vitrail.study import EnsembleSettings, Study, changed
+from vitrail.tracking import in_role, register
 from vitrail.training import (
-    BASELINES,
     Job,
-    Predict,
-    Scores,
     batch_remarks,
     check_schedule,
-    choose_views,
-    combine,
-    fit_baseline,
-    packed_as,
-    score_rows,
-    train,
 )
 
 if TYPE_CHECKING:  # planning loads what training needs
@@ -160,32 +147,32 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
         sweep(folder.path)
         split = _open(folder, study, manifest, audit_report)
         meter = Meter(study.energy, folder.energy, progress)
+        jobs = {
+            settings.name: Job(study, manifest, split, folder.model(settings.name).path, cache_of(study), progress)
+            for settings in study.models
+        }
         for settings in sorted(study.models, key=lambda model: isinstance(model, EnsembleSettings)):  # members first
-            job = Job(study, manifest, split, folder.model(settings.name).path, cache_of(study), progress)
+            job = jobs[settings.name]
             if isinstance(settings, EnsembleSettings):
-                _combine(settings, job, folder)
+                combine_models(settings, job, folder)
                 continue
             for remark in batch_remarks(settings, job):
                 progress.say(remark)
-            _train(settings, job, folder, meter)
+            train_model(settings, job, folder, meter)
         if until == "train":
             return folder.result()
         for settings in study.models:
-            if _to_evaluate(folder.model(settings.name)):
-                with meter.lap(f"{settings.name}: evaluation"):
-                    _evaluate(settings, study, manifest, split, folder.model(settings.name), progress)
+            evaluate_model(settings, jobs[settings.name], folder, meter)
         if study.evaluation.baselines:
-            _evaluate_baselines(study, manifest, split, folder, progress)
+            evaluate_baselines(study, manifest, split, folder, progress)
         if until == "evaluate":
             return folder.result()
         for settings in study.models:
-            if _to_explain(study, folder.model(settings.name)):
-                with meter.lap(f"{settings.name}: explanation"):
-                    _explain(settings, study, manifest, folder.model(settings.name), progress)
+            explain_model(settings, jobs[settings.name], folder, meter)
         result = folder.result()
         write_report(result, folder.report)
         if study.tracking.enabled:
-            _track(result, study, folder, progress)
+            track_run(result, study, folder, progress)
     return result
 
 
@@ -307,7 +294,7 @@ def search(study: Study, *, fresh: bool = False, progress: Progress = SILENT) ->
         if study.tracking.enabled:
             experiment, files = study.tracking.experiment or study.name, (folder.best, folder.table)
             described = describe_search(searched, name=folder.path.name, experiment=experiment, files=files)
-            _tell_mlflow(described, study, progress)
+            tell_mlflow(described, study, progress)
     return result
 
 
@@ -362,190 +349,6 @@ def _split_of(study: Study, manifest: Manifest, report: AuditReport) -> Split:
     if study.split.file is not None:
         return load_split(study.split.file, manifest, report)
     return make_split(manifest, report, settings=study.split, seed=study.seed)
-
-
-def _train(settings: ModelSettings, job: Job, folder: RunFolder, meter: Meter) -> None:
-    """Train one model and pack it. One that cannot be trained is left out, and says why."""
-    model = folder.model(settings.name)
-    if model.training.exists():
-        if read_record(model.training, Training).split == job.split.fingerprint:
-            return
-        job.progress.say(f"{settings.name}: the split has changed; training anew")
-        model.tidy()
-    model.forget()
-    resumed = "an earlier part of this training, which was interrupted, is not in it" if model.checkpoint.exists() else ""
-    try:
-        with meter.lap(f"{settings.name}: training", note=resumed) as lap:
-            trained = train(settings, job)
-            views, choice = choose_views(settings, trained, job)
-    except UsageError:
-        raise
-    except VitrailError as error:
-        write_text(model.failure, str(error))
-        job.progress.say(f"{settings.name}: left out. {error}")
-        return
-    save_package(
-        model.package,
-        name=settings.name,
-        family=settings.model,
-        description=trained.training.description,
-        classes=job.manifest.classes,
-        embedder=trained.embedder,
-        head=trained.head,
-        data_fingerprint=job.manifest.fingerprint,
-        study_fingerprint=job.study.fingerprint,
-        test_time_augmentation=views,
-    )
-    chosen = (choice,) if choice else ()
-    training = replace(trained.training, energy=lap.energy, test_time_augmentation=views, choices=chosen)
-    write_record(model.training, training)
-    model.tidy()
-
-
-def _combine(settings: EnsembleSettings, job: Job, folder: RunFolder) -> None:
-    """Choose the weights of an ensemble and pack it. It is made anew when a member is another than it was."""
-    model = folder.model(settings.name)
-    members = {name: folder.model(name) for name in members_of(settings, job.study.models)}
-    packages = {name: member.package if member.training.exists() else None for name, member in members.items()}
-    if model.training.exists():
-        before = read_record(model.training, Training)
-        same = {member.name: member.package for member in before.members} == packed_as(packages)
-        if same and before.split == job.split.fingerprint:
-            return
-        job.progress.say(f"{settings.name}: its members have changed; combining anew")
-    model.forget()
-    parameters = sum(read_record(members[name].training, Training).parameters for name, path in packages.items() if path)
-    try:
-        combined = combine(settings, job, packages, parameters=parameters)
-    except UsageError:
-        raise
-    except VitrailError as error:
-        write_text(model.failure, str(error))
-        job.progress.say(f"{settings.name}: left out. {error}")
-        return
-    save_ensemble(
-        model.package,
-        name=settings.name,
-        description=combined.training.description,
-        classes=job.manifest.classes,
-        members={name: (combined.weights[name], path) for name, path in packages.items() if path},
-        data_fingerprint=job.manifest.fingerprint,
-        study_fingerprint=job.study.fingerprint,
-    )
-    write_record(model.training, combined.training)
-
-
-def _to_evaluate(model: ModelFolder) -> bool:
-    return model.training.exists() and not model.evaluation.exists()
-
-
-def _evaluate(
-    settings: ModelSettings, study: Study, manifest: Manifest, split: Split, model: ModelFolder, progress: Progress
-) -> None:
-    """Score validation and test images with the packed model: what is evaluated is what will serve."""
-    package = load_package(model.package)
-
-    def scores(part: Part) -> Scores:
-        title = f"{settings.name}: {part} images"
-        return score_rows(package, manifest, split.rows(part), cache=cache_of(study), progress=progress, title=title)
-
-    _score(settings.name, scores, study, manifest, split, model)
-
-
-def _score(
-    name: str,
-    scores: Callable[[Part], Scores],
-    study: Study,
-    manifest: Manifest,
-    split: Split,
-    folder: ModelFolder,
-    *,
-    opened_for: str = "",
-) -> None:
-    """Evaluate whatever gives scores, models and baselines alike; the opening of the test images is noted before it happens."""
-
-    def predict(part: Literal["validation", "test"]) -> Predictions:
-        predictions = predictions_of(name, manifest, split, part=part, probabilities=scores(part))
-        save_predictions(folder.predictions(part), predictions)
-        return predictions
-
-    validation = predict("validation")
-    of_model, of_data = note_test_opening(
-        openings_of(study), data=manifest.fingerprint, study=study.fingerprint, model=opened_for or name
-    )
-    evaluation = evaluation_of(
-        name,
-        validation,
-        predict("test"),
-        settings=study.evaluation,
-        seed=study.seed,
-        test_openings=of_model,
-        test_openings_of_data=of_data,
-    )
-    write_record(folder.evaluation, evaluation)
-
-
-def _evaluate_baselines(study: Study, manifest: Manifest, split: Split, folder: RunFolder, progress: Progress) -> None:
-    """Hold the models against the baselines; without a model there is nothing to hold, and the test images stay closed."""
-    models = [model for settings in study.models if (model := folder.model(settings.name)).evaluation.exists()]
-    if not models:
-        return
-    with progress.task("baselines", len(BASELINES)) as advance:
-        for baseline in BASELINES:
-            own = folder.baseline(baseline.name)
-            whole = own.evaluation.exists() and own.training.exists()
-            if not whole or read_record(own.training, Training).split != split.fingerprint:
-                own.forget()
-                predict, training = fit_baseline(baseline, manifest, split, seed=study.seed)
-                write_record(own.training, training)
-
-                def scores(part: Part, predict: Predict = predict) -> Scores:
-                    return predict(split.rows(part))
-
-                _score(baseline.name, scores, study, manifest, split, own, opened_for=f"baseline {baseline.name}")
-            advance()
-    tested = [load_predictions(model.predictions("test")) for model in models]
-    held = [load_predictions(folder.baseline(baseline.name).predictions("test")) for baseline in BASELINES]
-    differences = paired_differences(tested, held, settings=study.evaluation, seed=study.seed)
-    write_record(folder.differences, list(differences))
-
-
-def _to_explain(study: Study, model: ModelFolder) -> bool:
-    return bool(study.explanation.gallery) and model.evaluation.exists() and not model.explanations.exists()
-
-
-def _explain(settings: ModelSettings, study: Study, manifest: Manifest, model: ModelFolder, progress: Progress) -> None:
-    """Explain some right and wrong test images for the report."""
-    predictions = model.result(settings).predictions
-    if model.explanations.exists() or predictions is None or not study.explanation.gallery:
-        return
-    package = load_package(model.package)
-    cases = pick_cases(predictions, each=study.explanation.gallery)
-    explanations = []
-    with progress.task(f"{settings.name}: explaining", len(cases)) as advance:
-        for case in cases:
-            path = manifest.root / predictions.paths[case]
-            explanations.append(explain_image(package, path, image=predictions.paths[case]))
-            advance()
-    save_explanations(model.explanations, explanations)
-
-
-def _track(result: RunResult, study: Study, folder: RunFolder, progress: Progress) -> None:
-    """Tell MLflow. Results stand on disk: a tracking server that is down must not take them away."""
-    from vitrail.reporting import figure_files
-
-    figures = {model.name: figure_files(result, model) for model in result.trained()}
-    described = describe_run(result, experiment=study.tracking.experiment, model_figures=figures, files=(folder.study,))
-    _tell_mlflow(described, study, progress)
-
-
-def _tell_mlflow(described: TrackedRun, study: Study, progress: Progress) -> None:
-    try:
-        tracked = track_study(described, output=study.output, uri=study.tracking.uri)
-    except TrackingError as error:
-        progress.say(f"Not tracked. {error}")
-    else:
-        progress.say(f"MLflow: experiment {tracked.experiment} at {tracked.uri}")
 
 
 def continue_training(path: Path, *, model: str | None = None, epochs: int, progress: Progress = SILENT) -> RunResult:

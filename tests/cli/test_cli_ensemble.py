@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cli_data import answer, ask, contents, numbers, write_study
 
-from vitrail import pipeline
+from vitrail import steps
 from vitrail.errors import VitrailError
 from vitrail.records import Training
 from vitrail.storage import read_record
@@ -104,7 +104,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(run, study, tmp_path, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, step, interrupt)
+        patch.setattr(steps, step, interrupt)
         assert ask(*words).exit_code == 130
     again = answer(*words)
     assert numbers(again) == numbers(run)
@@ -113,14 +113,14 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(run, study, tmp_path, mo
 
 def test_a_member_that_cannot_be_trained_is_left_out_aloud_and_taken_in_when_it_can(study, tmp_path, monkeypatch):
     words = ("train", study, "--output", tmp_path)
-    train = pipeline.train
+    train = steps.train
 
     def failing(settings, job):
         if settings.name in broken:
             raise VitrailError(f"{settings.name}: broken on purpose")
         return train(settings, job)
 
-    monkeypatch.setattr(pipeline, "train", failing)
+    monkeypatch.setattr(steps, "train", failing)
     broken = {"svm"}
     result = ask(*words, "--json")
     assert "ensemble: svm left out, not trained." in result.stderr
@@ -134,14 +134,14 @@ def test_a_member_that_cannot_be_trained_is_left_out_aloud_and_taken_in_when_it_
 
 
 def test_without_two_trained_members_there_is_no_ensemble_and_the_run_goes_on(study, tmp_path, monkeypatch):
-    train = pipeline.train
+    train = steps.train
 
     def failing(settings, job):
         if settings.name != "forest":
             raise VitrailError(f"{settings.name}: broken on purpose")
         return train(settings, job)
 
-    monkeypatch.setattr(pipeline, "train", failing)
+    monkeypatch.setattr(steps, "train", failing)
     result = ask("train", study, "--output", tmp_path, "--json")
     assert result.exit_code == 0
     (folder,) = tmp_path.glob("shapes-*/models/ensemble")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from cli_data import answer, ask, command, numbers
 
-from vitrail import pipeline
+from vitrail import pipeline, steps
 
 HEAVY = ["torch", "mlflow", "sklearn", "matplotlib", "pandas", "timm", "onnxruntime", "scipy", "skimage", "numpy", "PIL"]
 TRAINING = ["torch", "torchvision", "sklearn", "matplotlib", "mlflow", "timm", "pandas", "onnx", "skl2onnx"]
@@ -24,18 +24,18 @@ TRAINING = ["torch", "torchvision", "sklearn", "matplotlib", "mlflow", "timm", "
 # ---------------------------------------------------------------------------------------------------- killed, interrupted
 
 
-STEPS = ["save_split", "save_package", "evaluation_of", "save_explanations"]
+STEPS = [(pipeline, "save_split"), (steps, "save_package"), (steps, "evaluation_of"), (steps, "save_explanations")]
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_an_interrupted_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatch, step):
+@pytest.mark.parametrize(("module", "step"), STEPS)
+def test_an_interrupted_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatch, module, step):
     words = ("run", finished.study, "--output", tmp_path / "out", "--models", "forest", "--set", "explanation.gallery=1")
 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, step, interrupt)
+        patch.setattr(module, step, interrupt)
         result = ask(*words, "--json")
     assert (result.exit_code, result.stdout) == (130, "")
     assert "vitrail: interrupted; what is finished is kept, and the same command goes on from there." in result.stderr

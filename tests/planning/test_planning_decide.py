@@ -37,7 +37,11 @@ def cost(plan, what):
 @hypothesis_settings(max_examples=25, deadline=None)
 def test_the_budget_is_kept_or_said_to_be_too_small(known, times, budget, with_backbone):
     plan = planned(known, times, budget=budget, backbone=BACKBONE if with_backbone else "")
-    networks = {model.name: plan.study.training_for(model) for model in plan.study.models if NEEDS[model.name].epochs}
+    networks = {
+        model.name: plan.study.training_for(model)
+        for model in plan.study.models
+        if model.name in NEEDS and NEEDS[model.name].epochs
+    }
     if plan.remarks:
         assert len(names(plan)) == 1 and not networks
     else:
@@ -101,16 +105,25 @@ def test_a_timing_that_has_clearly_moved_is_taken():
 
 
 def test_time_for_everything_plans_everything_that_has_enough_groups():
-    assert names(planned(budget=1e5)) == list(FAMILIES)
+    assert names(planned(budget=1e5)) == [*FAMILIES, "ensemble"]
     few = facts(training_groups={"a": 240, "b": 15})
-    assert names(planned(few, budget=1e5)) == ["forest", "probe"]
+    assert names(planned(few, budget=1e5)) == ["forest", "probe", "ensemble"]
     assert "it has 15" in cost(planned(few, budget=1e5), "cnn").reason
 
 
 def test_without_a_backbone_nothing_needs_one():
     plan = planned(backbone="", budget=1e5)
-    assert names(plan) == ["forest", "cnn", "boosted", "transformer"]
+    assert names(plan) == ["forest", "cnn", "boosted", "transformer", "ensemble"]
     assert "--backbone" in cost(plan, "probe").reason
+
+
+def test_two_models_are_put_together_and_one_is_not():
+    alone = planned(times=measured({"forest": timing()}), budget=1e5)
+    assert names(alone) == ["forest"]
+    times = measured({"forest": timing(embed=0.02), "boosted": timing(embed=0.03)})
+    both = planned(times=times, study=wishes(explanation={"gallery": 1}), budget=1e5)
+    assert names(both) == ["forest", "boosted", "ensemble"]
+    assert cost(both, "ensemble").seconds == pytest.approx(2.0 + 2 * 225 * 0.05)
 
 
 def test_the_cost_of_a_model_is_the_sum_of_its_parts():

@@ -30,6 +30,8 @@ PROGRAMME = 700 * 2**20
 """Bytes of the programme and its libraries."""
 MEMORY_SHARE = 0.7
 """Share of the main memory that a model may take."""
+ENSEMBLE = "ensemble"
+"""Family, and name, of the model that puts the planned ones together."""
 SLACK = 1.5
 """The epochs of a network may take so many times the expected time, as far as the budget has it, before they are ended."""
 
@@ -84,6 +86,15 @@ def decide(outline: Outline, facts: Facts, measured: Measured, *, budget: float)
         left_out.remove(cost)
         costs.append(dataclasses.replace(cost, planned=True, reason="over the budget: the cheapest, and the only one planned"))
         remarks.append(f"{told}: only the cheapest model ({planned[0]}) is planned, and it takes longer.")
+    if len(planned) > 1:
+        reason = "the mean of what the others say, with weights only where the validation images say so; it costs no training"
+        seconds = _together(planned, study, measured)
+        if seconds <= left:
+            planned.append(ENSEMBLE)
+            costs.append(Cost(ENSEMBLE, seconds, None, True, reason))
+            choices.append(Choice(f"models.{ENSEMBLE}", ENSEMBLE, "fixed", reason))
+        else:
+            left_out.append(Cost(ENSEMBLE, seconds, None, False, f"it takes about {spoken(seconds)}; too little is left"))
     costs.append(Cost("report", after, None, True, "report and tracking, by the pace of this machine"))
     choices = [choice for choice in choices if not choice.key.startswith("models.") or choice.key.split(".")[1] in planned]
     plan = Plan(_study_of(study, planned, choices), budget, facts, measured.timings, (), (*costs, *left_out), tuple(remarks))
@@ -168,6 +179,12 @@ def _needed(family: str, study: Study, facts: Facts, timing: Timing, pace: float
     return other_seconds(family, study, facts, timing, size=size, pace=pace) + epochs * epoch_seconds(facts, timing, size=size)
 
 
+def _together(planned: list[str], study: Study, measured: Measured) -> float:
+    """Return the seconds of an ensemble: its members' scores are computed anew, and its maps are made by occlusion."""
+    cases = 2 * study.explanation.gallery * OCCLUSIONS
+    return OF_ANY_MODEL * measured.pace + cases * sum(measured.timings[name].embed for name in planned)
+
+
 def _cheapest(study: Study, facts: Facts, measured: Measured) -> str:
     """Return the model that takes the least time of those that are fitted in one go."""
     allowed = {model.name for model in study.models if not NEEDS[model.name].epochs}
@@ -202,7 +219,7 @@ def _limits(plan: Plan, planned: list[str]) -> list[Choice]:
         return []
     epochs: dict[str, float] = {}
     for name in planned:
-        if NEEDS[name].epochs:
+        if name in NEEDS and NEEDS[name].epochs:
             settings = next(model for model in plan.study.models if model.name == name)
             size = plan.study.preprocess_for(settings).size or plan.timings[name].size
             number = plan.study.training_for(settings).epochs or 1
@@ -223,6 +240,7 @@ def _limits(plan: Plan, planned: list[str]) -> list[Choice]:
 
 def _study_of(study: Study, planned: list[str], choices: list[Choice]) -> Study:
     """Return the study of the planned models with every choice put in."""
-    models: list[dict[str, Any]] = [model.model_dump(mode="json") for model in study.models if model.name in planned]
+    models: list[Any] = [model.model_dump(mode="json") for model in study.models if model.name in planned]
+    models += [ENSEMBLE] if ENSEMBLE in planned else []
     keys = {choice.key: choice.value for choice in choices if choice.key.count(".") > 1 and choice.key.startswith("models.")}
     return changed(study, {"models": models, **keys})

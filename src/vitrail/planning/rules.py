@@ -116,7 +116,7 @@ def outline(facts: Facts, wishes: Study, *, backbone: str, first: tuple[Choice, 
     models: list[dict[str, Any]] = [
         {"model": family, "name": family} | ({"backbone": backbone} if family in WITH_BACKBONE else {}) for family in families
     ]
-    made = [choice for choice in choices if choice.kind != "given" and choice.key != "ensemble"]
+    made = [choice for choice in choices if choice.kind != "given"]
     updates = {choice.key: choice.value for choice in made if not choice.key.startswith("models.") or choice.key.count(".") > 1}
     study = changed(wishes, {"models": models, **updates})
     return Outline(study, tuple(choices), left_out)
@@ -145,7 +145,6 @@ def _of_all(facts: Facts, wishes: Study) -> list[Choice]:
             "augment.rotation", wishes.augment.rotation, "fixed", "images are rarely taken quite upright; small turns are safe"
         ),
         Choice("evaluation.resamples", wishes.evaluation.resamples, "fixed", "enough for 95 % intervals of two digits"),
-        _ensemble(),
     ]
     usual = Study.model_validate({"data": wishes.data})
     return [_as_given(choice, wishes, usual) for choice in choices]
@@ -165,11 +164,6 @@ def _flips(facts: Facts) -> list[Choice]:
         ),
         Choice("augment.flip_vertical", False, "rule", f"no upside-down images: {what}, and they are taken upright"),
     ]
-
-
-def _ensemble() -> Choice:
-    """The one place where ensembles are decided: members would be the planned models, at no cost in training."""
-    return Choice("ensemble", "off", "fixed", "the planned models are compared one by one, not put together")
 
 
 def _of_model(family: str, facts: Facts, wishes: Study) -> list[Choice]:

@@ -1,0 +1,225 @@
+"""The steps of a run, each on one model: what a step finds it leaves in the run's folder, whole, and does not do again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+from vitrail.energy import Meter
+from vitrail.errors import UsageError, VitrailError
+from vitrail.evaluation import (
+    evaluation_of,
+    load_predictions,
+    note_test_opening,
+    paired_differences,
+    pick_cases,
+    predictions_of,
+    save_predictions,
+)
+from vitrail.explanation import explain_image, save_explanations
+from vitrail.models import load_package, members_of, save_ensemble, save_package
+from vitrail.progress import Progress
+from vitrail.records import Manifest, Part, Predictions, RunResult, Split, Training
+from vitrail.run_folder import (
+    ModelFolder,
+    RunFolder,
+    openings_of,
+)
+from vitrail.storage import read_record, write_record, write_text
+from vitrail.study import EnsembleSettings, ModelSettings, Study
+from vitrail.tracked import TrackedRun, describe_run
+from vitrail.tracking import TrackingError, track_study
+from vitrail.training import (
+    BASELINES,
+    Job,
+    Predict,
+    Scores,
+    choose_views,
+    combine,
+    fit_baseline,
+    packed_as,
+    score_rows,
+    train,
+)
+
+
+def train_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: Meter) -> None:
+    """Train one model and pack it. One that cannot be trained is left out, and says why."""
+    model = folder.model(settings.name)
+    if model.training.exists():
+        if read_record(model.training, Training).split == job.split.fingerprint:
+            return
+        job.progress.say(f"{settings.name}: the split has changed; training anew")
+        model.tidy()
+    model.forget()
+    resumed = "an earlier part of this training, which was interrupted, is not in it" if model.checkpoint.exists() else ""
+    try:
+        with meter.lap(f"{settings.name}: training", note=resumed) as lap:
+            trained = train(settings, job)
+            views, choice = choose_views(settings, trained, job)
+    except UsageError:
+        raise
+    except VitrailError as error:
+        write_text(model.failure, str(error))
+        job.progress.say(f"{settings.name}: left out. {error}")
+        return
+    save_package(
+        model.package,
+        name=settings.name,
+        family=settings.model,
+        description=trained.training.description,
+        classes=job.manifest.classes,
+        embedder=trained.embedder,
+        head=trained.head,
+        data_fingerprint=job.manifest.fingerprint,
+        study_fingerprint=job.study.fingerprint,
+        test_time_augmentation=views,
+    )
+    chosen = (choice,) if choice else ()
+    training = replace(trained.training, energy=lap.energy, test_time_augmentation=views, choices=chosen)
+    write_record(model.training, training)
+    model.tidy()
+
+
+def combine_models(settings: EnsembleSettings, job: Job, folder: RunFolder) -> None:
+    """Choose the weights of an ensemble and pack it. It is made anew when a member is another than it was."""
+    model = folder.model(settings.name)
+    members = {name: folder.model(name) for name in members_of(settings, job.study.models)}
+    packages = {name: member.package if member.training.exists() else None for name, member in members.items()}
+    if model.training.exists():
+        before = read_record(model.training, Training)
+        same = {member.name: member.package for member in before.members} == packed_as(packages)
+        if same and before.split == job.split.fingerprint:
+            return
+        job.progress.say(f"{settings.name}: its members have changed; combining anew")
+    model.forget()
+    parameters = sum(read_record(members[name].training, Training).parameters for name, path in packages.items() if path)
+    try:
+        combined = combine(settings, job, packages, parameters=parameters)
+    except UsageError:
+        raise
+    except VitrailError as error:
+        write_text(model.failure, str(error))
+        job.progress.say(f"{settings.name}: left out. {error}")
+        return
+    save_ensemble(
+        model.package,
+        name=settings.name,
+        description=combined.training.description,
+        classes=job.manifest.classes,
+        members={name: (combined.weights[name], path) for name, path in packages.items() if path},
+        data_fingerprint=job.manifest.fingerprint,
+        study_fingerprint=job.study.fingerprint,
+    )
+    write_record(model.training, combined.training)
+
+
+def evaluate_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: Meter) -> None:
+    """Score validation and test images with the packed model: what is evaluated is what will serve."""
+    model = folder.model(settings.name)
+    if model.evaluation.exists() or not model.training.exists():
+        return
+    package = load_package(model.package)
+
+    def scores(part: Part) -> Scores:
+        title = f"{settings.name}: {part} images"
+        return score_rows(package, job.manifest, job.split.rows(part), cache=job.cache, progress=job.progress, title=title)
+
+    with meter.lap(f"{settings.name}: evaluation"):
+        _score(settings.name, scores, job.study, job.manifest, job.split, model)
+
+
+def _score(
+    name: str,
+    scores: Callable[[Part], Scores],
+    study: Study,
+    manifest: Manifest,
+    split: Split,
+    folder: ModelFolder,
+    *,
+    opened_for: str = "",
+) -> None:
+    """Evaluate whatever gives scores, models and baselines alike; the opening of the test images is noted before it happens."""
+
+    def predict(part: Literal["validation", "test"]) -> Predictions:
+        predictions = predictions_of(name, manifest, split, part=part, probabilities=scores(part))
+        save_predictions(folder.predictions(part), predictions)
+        return predictions
+
+    validation = predict("validation")
+    of_model, of_data = note_test_opening(
+        openings_of(study), data=manifest.fingerprint, study=study.fingerprint, model=opened_for or name
+    )
+    evaluation = evaluation_of(
+        name,
+        validation,
+        predict("test"),
+        settings=study.evaluation,
+        seed=study.seed,
+        test_openings=of_model,
+        test_openings_of_data=of_data,
+    )
+    write_record(folder.evaluation, evaluation)
+
+
+def evaluate_baselines(study: Study, manifest: Manifest, split: Split, folder: RunFolder, progress: Progress) -> None:
+    """Hold the models against the baselines; without a model there is nothing to hold, and the test images stay closed."""
+    models = [model for settings in study.models if (model := folder.model(settings.name)).evaluation.exists()]
+    if not models:
+        return
+    with progress.task("baselines", len(BASELINES)) as advance:
+        for baseline in BASELINES:
+            own = folder.baseline(baseline.name)
+            whole = own.evaluation.exists() and own.training.exists()
+            if not whole or read_record(own.training, Training).split != split.fingerprint:
+                own.forget()
+                predict, training = fit_baseline(baseline, manifest, split, seed=study.seed)
+                write_record(own.training, training)
+
+                def scores(part: Part, predict: Predict = predict) -> Scores:
+                    return predict(split.rows(part))
+
+                _score(baseline.name, scores, study, manifest, split, own, opened_for=f"baseline {baseline.name}")
+            advance()
+    tested = [load_predictions(model.predictions("test")) for model in models]
+    held = [load_predictions(folder.baseline(baseline.name).predictions("test")) for baseline in BASELINES]
+    differences = paired_differences(tested, held, settings=study.evaluation, seed=study.seed)
+    write_record(folder.differences, list(differences))
+
+
+def explain_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: Meter) -> None:
+    """Explain some right and wrong test images for the report."""
+    model, gallery = folder.model(settings.name), job.study.explanation.gallery
+    predictions = model.result(settings).predictions
+    if model.explanations.exists() or predictions is None or not gallery:
+        return
+    package = load_package(model.package)
+    cases = pick_cases(predictions, each=gallery)
+    explanations = []
+    task = job.progress.task(f"{settings.name}: explaining", len(cases))
+    with meter.lap(f"{settings.name}: explanation"), task as advance:
+        for case in cases:
+            path = job.manifest.root / predictions.paths[case]
+            explanations.append(explain_image(package, path, image=predictions.paths[case]))
+            advance()
+    save_explanations(model.explanations, explanations)
+
+
+def track_run(result: RunResult, study: Study, folder: RunFolder, progress: Progress) -> None:
+    """Tell MLflow. Results stand on disk: a tracking server that is down must not take them away."""
+    from vitrail.reporting import figure_files
+
+    figures = {model.name: figure_files(result, model) for model in result.trained()}
+    described = describe_run(result, experiment=study.tracking.experiment, model_figures=figures, files=(folder.study,))
+    tell_mlflow(described, study, progress)
+
+
+def tell_mlflow(described: TrackedRun, study: Study, progress: Progress) -> None:
+    """Write what was described to the study's MLflow, and say where it is or why it is not."""
+    try:
+        tracked = track_study(described, output=study.output, uri=study.tracking.uri)
+    except TrackingError as error:
+        progress.say(f"Not tracked. {error}")
+    else:
+        progress.say(f"MLflow: experiment {tracked.experiment} at {tracked.uri}")
