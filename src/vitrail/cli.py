@@ -220,7 +220,7 @@ def _on_a_study(name: str, example: str, work: Callable[[Study, bool, bool, bool
         work(study, fresh, as_json, quiet)
 
     if not plans:  # an option that can only be refused is not offered
-        signature = inspect.signature(command)
+        signature = inspect.signature(command, eval_str=True)
         offered = [parameter for parameter in signature.parameters.values() if parameter.name != "budget"]
         command.__signature__ = signature.replace(parameters=offered)  # type: ignore[attr-defined]
     app.command(name, help=work.__doc__, epilog=f"Example: {example}")(command)
