@@ -27,7 +27,7 @@ FINETUNE = ("models.0.backbone=test_resnet", "models.0.pretrained=false")
         ("cnn", ["training.schedule=cosin"], "'cosine'. Did you mean 'cosine'?"),
         ("cnn", ["training.label_smoothing=1"], "training.label_smoothing: must be less than 1"),
         ("cnn", ["training.warmup=9", "training.epochs=4"], "models.cnn.training.warmup: must be fewer than"),
-        ("cnn", ["preprocess.size=16", "models.0.filters=[2,2,2,2,2]"], "models.cnn.filters: every block halves the image"),
+        ("cnn", ["preprocess.size=16", "models.0.filters=[2,2,2,2,2]"], "models.cnn.filters: every pooling halves the image"),
         ("cnn", ["preprocess.size=16", "models.0.kernel=7"], "models.cnn.kernel: must be at most 3"),
         ("finetune", [*FINETUNE, "models.0.head_epochs=4", "training.epochs=4"], "finetune.head_epochs: must be less than its"),
         (
