@@ -12,7 +12,7 @@ import numpy as np
 
 from vitrail.errors import UsageError
 from vitrail.evaluation import champion, evaluation_of, leaderboard_row, load_predictions
-from vitrail.evaluation.comparison import PARTS, Candidate, Comparison, PartName, adjusted, paired, restricted
+from vitrail.evaluation.comparison import PARTS, Candidate, Comparison, PartName, adjusted, compare_pair, restricted
 from vitrail.records import Evaluation, Predictions, Provenance, RunResult
 from vitrail.run_folder import RunFolder, plain_study
 from vitrail.settings import EvaluationSettings
@@ -258,7 +258,8 @@ def _challengers(ordered: Sequence[_Entry], *, resamples: int, seed: int) -> dic
     best, *others = ordered
     found: dict[str, dict[PartName, Any]] = {entry.name: {} for entry in others}
     for part in PARTS:
-        rows = {entry.name: paired(_images(best, part), _images(entry, part), resamples=resamples, seed=seed) for entry in others}
+        shown = _images(best, part)
+        rows = {entry.name: compare_pair(shown, _images(entry, part), resamples=resamples, seed=seed) for entry in others}
         for name, row in adjusted(rows).items():
             found[name][part] = row
     return found

@@ -9,10 +9,10 @@ from typing import Literal
 from vitrail.energy import Meter
 from vitrail.errors import UsageError, VitrailError
 from vitrail.evaluation import (
+    compare_with_baselines,
     evaluation_of,
     load_predictions,
     note_test_opening,
-    paired_differences,
     pick_cases,
     predictions_of,
     save_predictions,
@@ -184,7 +184,7 @@ def evaluate_baselines(study: Study, manifest: Manifest, split: Split, folder: R
             advance()
     tested = [load_predictions(model.predictions("test")) for model in models]
     held = [load_predictions(folder.baseline(baseline.name).predictions("test")) for baseline in BASELINES]
-    differences = paired_differences(tested, held, settings=study.evaluation, seed=study.seed)
+    differences = compare_with_baselines(tested, held, settings=study.evaluation, seed=study.seed)
     write_record(folder.differences, list(differences))
 
 

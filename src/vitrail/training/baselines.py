@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from vitrail.audit.additive import Property
 from vitrail.audit.nuisance import global_properties
-from vitrail.evaluation.paired import NUISANCE_ONLY
+from vitrail.evaluation.against_baselines import NUISANCE_ONLY
 from vitrail.records import FloatArray, IntArray, Manifest, Split, Training
 
 Scores = npt.NDArray[np.float64]
