@@ -21,11 +21,7 @@ from vitrail.explanation import explain_image, save_explanations
 from vitrail.models import load_package, members_of, save_ensemble, save_package
 from vitrail.progress import Progress
 from vitrail.records import Manifest, Part, Predictions, RunResult, Split, Training
-from vitrail.run_folder import (
-    ModelFolder,
-    RunFolder,
-    openings_of,
-)
+from vitrail.run_folder import ModelFolder, RunFolder, openings_of
 from vitrail.storage import read_record, write_record, write_text
 from vitrail.study import EnsembleSettings, ModelSettings, Study
 from vitrail.tracked import TrackedRun, describe_run
