@@ -65,14 +65,12 @@ def compare_runs(paths: Sequence[Path]) -> Comparison:
     validation (or test) images in all of them, so that none was a training image of any. Runs on other data are refused.
 
     Args:
-        paths: Folders of runs, or study files, each of which stands for its run.
+        paths: Folders of runs, or study files, each of which stands for its run; a run that is given twice counts once.
 
     Raises:
         UsageError: They cannot be compared, and why.
     """
-    runs = [
-        RunFolder(folder).result() for folder in dict.fromkeys(_run_of(path).resolve() for path in paths)
-    ]  # twice given is once
+    runs = [RunFolder(folder).result() for folder in dict.fromkeys(_run_of(path).resolve() for path in paths)]
     entries = [entry for run, prefix in zip(runs, _prefixes(runs), strict=True) for entry in _entries(run, prefix)]
     if len(entries) < 2:
         raise UsageError(
