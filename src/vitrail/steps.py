@@ -19,6 +19,7 @@ from vitrail.evaluation import (
 )
 from vitrail.explanation import explain_image, save_explanations
 from vitrail.models import load_package, members_of, save_ensemble, save_package
+from vitrail.models.heads import Scores
 from vitrail.progress import Progress
 from vitrail.records import Manifest, Part, Predictions, RunResult, Split, Training
 from vitrail.run_folder import ModelFolder, RunFolder, openings_of
@@ -30,7 +31,6 @@ from vitrail.training import (
     BASELINES,
     Job,
     Predict,
-    Scores,
     choose_views,
     combine,
     fit_baseline,
