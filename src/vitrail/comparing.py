@@ -12,7 +12,16 @@ import numpy as np
 
 from vitrail.errors import UsageError
 from vitrail.evaluation import champion, evaluation_of, leaderboard_row, load_predictions
-from vitrail.evaluation.comparison import PARTS, Candidate, Comparison, PartName, adjusted, paired, restricted
+from vitrail.evaluation.comparison import (
+    PARTS,
+    Candidate,
+    Comparison,
+    PairedComparison,
+    PartName,
+    adjusted,
+    compare_pair,
+    restricted,
+)
 from vitrail.records import Evaluation, Predictions, Provenance, RunResult
 from vitrail.run_folder import RunFolder, plain_study
 from vitrail.settings import EvaluationSettings
@@ -56,13 +65,13 @@ def compare_runs(paths: Sequence[Path]) -> Comparison:
     validation (or test) images in all of them, so that none was a training image of any. Runs on other data are refused.
 
     Args:
-        paths: Folders of runs, or study files, each of which stands for its run.
+        paths: Folders of runs, or study files, each of which stands for its run; a run that is given twice counts once.
 
     Raises:
         UsageError: They cannot be compared, and why.
     """
-    runs = [RunFolder(folder).result() for folder in dict.fromkeys(_run_of(path) for path in paths)]
-    entries = [entry for run in runs for entry in _entries(run, alone=len(runs) == 1)]
+    runs = [RunFolder(folder).result() for folder in dict.fromkeys(_run_of(path).resolve() for path in paths)]
+    entries = [entry for run, prefix in zip(runs, _prefixes(runs), strict=True) for entry in _entries(run, prefix)]
     if len(entries) < 2:
         raise UsageError(
             f"compare: needs at least two evaluated models, found {len(entries)} in {_listed(runs)}. "
@@ -142,12 +151,12 @@ def _run_of(path: Path) -> Path:
         UsageError: The study has no run, or several.
     """
     if not path.is_file():
-        return path.absolute()
+        return path
     study = plain_study(Study.from_yaml(path))
     found = [
-        folder.parent
-        for folder in sorted(study.output.glob(f"{study.name}-*/provenance.json"))
-        if read_record(folder, Provenance).study_fingerprint == study.fingerprint
+        provenance.parent
+        for provenance in sorted(study.output.glob(f"{study.name}-*/provenance.json"))
+        if read_record(provenance, Provenance).study_fingerprint == study.fingerprint
     ]
     if len(found) != 1:
         listed = ", ".join(str(folder) for folder in found) or f"none in {study.output}"
@@ -158,7 +167,18 @@ def _run_of(path: Path) -> Path:
     return found[0]
 
 
-def _entries(run: RunResult, *, alone: bool) -> list[_Entry]:
+def _prefixes(runs: Sequence[RunResult]) -> list[str]:
+    """Return what stands before the names of each run's models, so that no two share one: as much of its path as that takes."""
+    if len(runs) == 1:
+        return [""]
+    for length in range(1, max(len(run.folder.parts) for run in runs)):
+        prefixes = ["/".join((*run.folder.parts[-length:], "")) for run in runs]
+        if len(set(prefixes)) == len(runs):
+            return prefixes
+    return [f"{run.folder}/" for run in runs]
+
+
+def _entries(run: RunResult, prefix: str) -> list[_Entry]:
     """Return the models of a run that were evaluated.
 
     Raises:
@@ -168,7 +188,7 @@ def _entries(run: RunResult, *, alone: bool) -> list[_Entry]:
     for model in run.models:
         if model.evaluation is None or model.predictions is None or model.training is None:
             continue
-        name = model.name if alone else f"{run.folder.name}/{model.name}"
+        name = prefix + model.name
         entries.append(
             _Entry(
                 name=name,
@@ -192,9 +212,8 @@ def _listed(runs: Sequence[RunResult]) -> str:
 
 def _require_same_data(runs: Sequence[RunResult]) -> None:
     """Refuse runs whose images, or whose groups of images, are not the same."""
-    data = {run.folder.name: run.provenance.data_fingerprint for run in runs}
-    if len(set(data.values())) > 1:
-        told = ", ".join(f"{name} (data {key})" for name, key in data.items())
+    if len({run.provenance.data_fingerprint for run in runs}) > 1:
+        told = ", ".join(f"{run.folder.name} (data {run.provenance.data_fingerprint})" for run in runs)
         raise UsageError(
             f"compare: all runs must be about the same images, byte for byte. Found {told}. "
             "Run both studies on the same data set, with the same list of fixes."
@@ -253,12 +272,13 @@ def _score(evaluation: Evaluation) -> float:
     return -np.inf if value is None else value
 
 
-def _challengers(ordered: Sequence[_Entry], *, resamples: int, seed: int) -> dict[str, dict[PartName, Any]]:
+def _challengers(ordered: Sequence[_Entry], *, resamples: int, seed: int) -> dict[str, dict[PartName, PairedComparison]]:
     """Compare everyone with the first, part by part."""
     best, *others = ordered
-    found: dict[str, dict[PartName, Any]] = {entry.name: {} for entry in others}
+    found: dict[str, dict[PartName, PairedComparison]] = {entry.name: {} for entry in others}
     for part in PARTS:
-        rows = {entry.name: paired(_images(best, part), _images(entry, part), resamples=resamples, seed=seed) for entry in others}
+        shown = _images(best, part)
+        rows = {entry.name: compare_pair(shown, _images(entry, part), resamples=resamples, seed=seed) for entry in others}
         for name, row in adjusted(rows).items():
             found[name][part] = row
     return found

@@ -15,6 +15,7 @@ WHY_NOT = {
     "grown": "it is fitted in one go, there are no epochs to add. Train it anew with other settings",
     "probe": "its backbone is frozen and its head is trained on finished features within seconds. Train it anew with more "
     "training.epochs, or fine-tune the backbone (family finetune)",
+    "ensemble": "nothing in it is trained, it averages what its members say. Go on with one of the members",
 }
 
 

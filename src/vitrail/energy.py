@@ -144,7 +144,7 @@ class Meter:
             try:
                 write_record(self._account, [*_uses(self._account), Use(step, lap.energy)])
             except (OSError, VitrailError) as error:
-                self._say(error)
+                self._say(error, f"{self._account.name} cannot be written")
 
     def _started(self) -> Any:
         try:
@@ -183,11 +183,11 @@ class Meter:
             self._say(error)
             return None
 
-    def _say(self, error: Exception) -> None:
+    def _say(self, error: Exception, what: str = "codecarbon failed") -> None:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         if reason not in self._told:
             self._told.add(reason)
-            self._progress.say(f"Energy is not measured in full, codecarbon failed ({reason}). The run goes on.")
+            self._progress.say(f"Energy is not measured in full, {what} ({reason}). The run goes on.")
 
 
 # ---------------------------------------------------------------------------------------------------- a run's account

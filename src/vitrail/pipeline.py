@@ -53,11 +53,7 @@ from vitrail.steps import (
 from vitrail.storage import fingerprint, locked, read_record, sweep, versions, write_record, write_text
 from vitrail.study import EnsembleSettings, Study, changed
 from vitrail.tracking import in_role, register
-from vitrail.training import (
-    Job,
-    batch_remarks,
-    check_schedule,
-)
+from vitrail.training import Job, batch_remarks, check_schedule
 
 if TYPE_CHECKING:  # planning loads what training needs
     from vitrail.planning import Plan
@@ -421,14 +417,14 @@ def promote(
         UsageError: There is no such model, or the champion would be replaced by a worse one without a reason.
         TrackingError: The registry cannot be reached or refuses.
     """
-    run = RunFolder(path.absolute()).result()
-    chosen = chosen_model(run, model)
-    wished = registration(run, chosen, role=role)
-    output = run.folder.parent
-    address = uri or Study.from_yaml(run.folder / "study.yaml").tracking.uri
+    finished = RunFolder(path.absolute()).result()
+    chosen = chosen_model(finished, model)
+    wished = registration(finished, chosen, role=role)
+    output = finished.folder.parent
+    address = uri or Study.from_yaml(finished.folder / "study.yaml").tracking.uri
     present = in_role(wished.name, role, output=output, uri=address)
     replaced = present if present is not None and present.tags.get("vitrail.package") != wished.key else None
-    found = contest(run, chosen, replaced) if replaced is not None and role == "champion" else None
+    found = contest(finished, chosen, replaced) if replaced is not None and role == "champion" else None
     if replaced is not None and found is not None and not found.allowed:
         if not force.strip():
             raise UsageError(

@@ -10,7 +10,7 @@ import numpy as np
 
 from vitrail.errors import UsageError
 from vitrail.evaluation import load_predictions
-from vitrail.evaluation.comparison import paired
+from vitrail.evaluation.comparison import compare_pair
 from vitrail.models import load_package
 from vitrail.records import ModelResult, Predictions, RunResult
 from vitrail.run_folder import RunFolder, now
@@ -148,7 +148,7 @@ def contest(run: RunResult, model: ModelResult, present: Version) -> Contest:
     theirs = _predictions_of(present, beside=run.folder)
     if theirs is not None and theirs.paths == validation.paths and np.array_equal(theirs.groups, validation.groups):
         study = Study.from_yaml(run.folder / "study.yaml")
-        found = paired(theirs, validation, resamples=study.evaluation.resamples, seed=study.seed).differences[SCORE]
+        found = compare_pair(theirs, validation, resamples=study.evaluation.resamples, seed=study.seed).differences[SCORE]
         if found.value is None or found.low is None or found.high is None:
             worse = found.value is not None and found.value < 0
             told = "not estimable" if found.value is None else f"{found.value:+.3f} without an interval ({found.note})"

@@ -9,23 +9,20 @@ from typing import Literal
 from vitrail.energy import Meter
 from vitrail.errors import UsageError, VitrailError
 from vitrail.evaluation import (
+    compare_with_baselines,
     evaluation_of,
     load_predictions,
     note_test_opening,
-    paired_differences,
     pick_cases,
     predictions_of,
     save_predictions,
 )
 from vitrail.explanation import explain_image, save_explanations
 from vitrail.models import load_package, members_of, save_ensemble, save_package
+from vitrail.models.heads import Scores
 from vitrail.progress import Progress
 from vitrail.records import Manifest, Part, Predictions, RunResult, Split, Training
-from vitrail.run_folder import (
-    ModelFolder,
-    RunFolder,
-    openings_of,
-)
+from vitrail.run_folder import ModelFolder, RunFolder, openings_of
 from vitrail.storage import read_record, write_record, write_text
 from vitrail.study import EnsembleSettings, ModelSettings, Study
 from vitrail.tracked import TrackedRun, describe_run
@@ -34,7 +31,6 @@ from vitrail.training import (
     BASELINES,
     Job,
     Predict,
-    Scores,
     choose_views,
     combine,
     fit_baseline,
@@ -184,7 +180,7 @@ def evaluate_baselines(study: Study, manifest: Manifest, split: Split, folder: R
             advance()
     tested = [load_predictions(model.predictions("test")) for model in models]
     held = [load_predictions(folder.baseline(baseline.name).predictions("test")) for baseline in BASELINES]
-    differences = paired_differences(tested, held, settings=study.evaluation, seed=study.seed)
+    differences = compare_with_baselines(tested, held, settings=study.evaluation, seed=study.seed)
     write_record(folder.differences, list(differences))
 
 

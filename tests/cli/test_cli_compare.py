@@ -97,3 +97,14 @@ def test_too_little_to_compare(finished, images, tmp_path):
     assert ask("compare", run, copied, "--output", tmp_path / "page").exit_code == 0
     nothing = ask("compare", tmp_path / "nowhere")
     assert nothing.exit_code == 2 and "not the folder of a run" in nothing.stderr
+
+
+def test_runs_whose_folders_share_a_name_keep_their_models_apart(finished, tmp_path):
+    """The same study under another output folder; and a run that is given twice is one run."""
+    copy = shutil.copytree(finished.folder, tmp_path / "elsewhere" / finished.folder.name)
+    around = finished.folder / ".." / finished.folder.name
+    told = answer("compare", finished.folder, around, copy, "--output", tmp_path / "page")
+    names = [one["name"] for one in told["candidates"]]
+    own, other = (f"{folder.parent.name}/{folder.name}" for folder in (finished.folder, copy))
+    assert sorted(names) == sorted(f"{place}/{model}" for place in (own, other) for model in ("cnn", "forest"))
+    assert set(told["challengers"]) == set(names) - {told["champion"]} and len(told["challengers"]) == 3

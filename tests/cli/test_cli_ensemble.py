@@ -200,3 +200,8 @@ def test_views_can_be_searched_and_change_the_scores(images, tmp_path):
         trial["settings"]["test_time_augmentation"]: [fold["log_loss"] for fold in trial["folds"]] for trial in searched["trials"]
     }
     assert set(losses) == {"none", "shifts"} and losses["none"] != losses["shifts"]
+
+
+def test_an_ensemble_cannot_be_trained_further(run, tmp_path):
+    refused = ask("train", "--continue", run["run"], "--models", "ensemble", "--epochs", 2, "--output", tmp_path)
+    assert refused.exit_code == 2 and "Go on with one of the members" in refused.stderr

@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from vitrail.errors import DataError
-from vitrail.evaluation.comparison import PairedTest, adjusted, delong, mcnemar, paired, restricted
+from vitrail.evaluation.comparison import PairedTest, adjusted, compare_pair, delong, mcnemar, restricted
 from vitrail.records import Predictions
 
 
@@ -30,12 +30,12 @@ def predictions(seed: int, skill: float, *, classes: int = 3, n: int = 90, group
 
 def test_the_difference_is_that_of_the_two_scores():
     first, second = predictions(1, 1.0), predictions(2, 1.6)
-    row = paired(first, second, resamples=300, seed=0)
+    row = compare_pair(first, second, resamples=300, seed=0)
     one, two = (balanced_accuracy_score(each.truth, each.predicted) for each in (first, second))
     assert row.differences["balanced_accuracy"].value == pytest.approx(two - one)
     areas = [roc_auc_score(each.truth, each.probabilities, multi_class="ovr", average="weighted") for each in (first, second)]
     assert row.differences["auc_weighted"].value == pytest.approx(areas[1] - areas[0])
-    turned = paired(second, first, resamples=300, seed=0)
+    turned = compare_pair(second, first, resamples=300, seed=0)
     for name, there in row.differences.items():
         back = turned.differences[name]
         assert (back.value, back.low, back.high) == pytest.approx((-there.value, -there.high, -there.low))
@@ -44,7 +44,7 @@ def test_the_difference_is_that_of_the_two_scores():
 
 def test_the_interval_is_that_of_a_bootstrap_drawn_anew():
     first, second = predictions(1, 1.0, n=300), predictions(2, 1.4, n=300)
-    row = paired(first, second, resamples=2000, seed=0).differences["balanced_accuracy"]
+    row = compare_pair(first, second, resamples=2000, seed=0).differences["balanced_accuracy"]
     gained = (second.predicted == second.truth).astype(float) - (first.predicted == first.truth)
     generator = np.random.default_rng(9)
     by_class = [gained[first.truth == label] for label in range(3)]
@@ -58,7 +58,7 @@ def test_pairing_is_what_makes_it_narrow():
     scores = first.probabilities.copy()
     right = int(np.flatnonzero(first.predicted == first.truth)[0])
     scores[right] = np.roll(scores[right], 1)
-    row = paired(first, replace(first, probabilities=scores), resamples=500, seed=0)
+    row = compare_pair(first, replace(first, probabilities=scores), resamples=500, seed=0)
     accuracy = row.differences["accuracy"]
     assert accuracy.value == pytest.approx(-1 / 90)
     assert accuracy.high - accuracy.low < 0.05 and (row.only_champion, row.only_challenger) == (1, 0)
@@ -66,7 +66,7 @@ def test_pairing_is_what_makes_it_narrow():
 
 def test_the_same_model_twice_is_no_proof_of_equality():
     first = predictions(1, 1.0)
-    row = paired(first, first, resamples=200, seed=0)
+    row = compare_pair(first, first, resamples=200, seed=0)
     assert row.differences["accuracy"].value == 0 and row.differences["accuracy"].low is None
     assert "no proof" in row.differences["accuracy"].note
     assert row.accuracy_test.p_value is None and row.auc_test.p_value is None
@@ -76,8 +76,8 @@ def test_copies_are_one_piece_of_evidence():
     first, second = predictions(1, 0.8, n=60), predictions(2, 1.8, n=60)
     four = np.tile(np.arange(60), 4)
     often = [replace(restricted(each, four), paths=tuple(f"{n}.png" for n in range(240))) for each in (first, second)]
-    apart = paired(*(replace(each, groups=np.arange(240)) for each in often), resamples=1000, seed=0)
-    together, once = paired(*often, resamples=1000, seed=0), paired(first, second, resamples=1000, seed=0)
+    apart = compare_pair(*(replace(each, groups=np.arange(240)) for each in often), resamples=1000, seed=0)
+    together, once = compare_pair(*often, resamples=1000, seed=0), compare_pair(first, second, resamples=1000, seed=0)
     width = {
         name: row.differences["accuracy"].high - row.differences["accuracy"].low
         for name, row in (("once", once), ("apart", apart), ("together", together))
@@ -114,20 +114,20 @@ def test_delong_against_its_structural_components():
     over = [components[1][side] - components[0][side] for side in (0, 1)]
     assert difference == pytest.approx(over[0].mean())
     assert error == pytest.approx(np.sqrt(np.var(over[0], ddof=1) / len(over[0]) + np.var(over[1], ddof=1) / len(over[1])))
-    told = paired(first, second, resamples=200, seed=0).auc_test
+    told = compare_pair(first, second, resamples=200, seed=0).auc_test
     assert told.p_value == pytest.approx(2 * stats.norm.sf(abs(difference) / error))
 
 
 def test_delong_is_left_out_where_it_does_not_belong():
-    of_three = paired(predictions(1, 1), predictions(2, 1), resamples=200, seed=0).auc_test
+    of_three = compare_pair(predictions(1, 1), predictions(2, 1), resamples=200, seed=0).auc_test
     assert of_three.p_value is None and "two classes" in of_three.note
     grouped = [predictions(seed, 1, classes=2, n=60, groups=10) for seed in (1, 2)]
-    told = paired(*grouped, resamples=200, seed=0).auc_test
+    told = compare_pair(*grouped, resamples=200, seed=0).auc_test
     assert told.p_value is None and "groups" in told.note
 
 
 def test_holm_takes_the_number_of_challengers_into_account():
-    row = paired(predictions(1, 1), predictions(2, 1), resamples=200, seed=0)
+    row = compare_pair(predictions(1, 1), predictions(2, 1), resamples=200, seed=0)
     values = {"a": 0.01, "b": 0.04, "c": 0.03, "d": None}
     rows = {name: replace(row, accuracy_test=PairedTest("McNemar", value, value, 9, 9)) for name, value in values.items()}
     corrected = {name: one.accuracy_test.adjusted for name, one in adjusted(rows).items()}
@@ -137,4 +137,4 @@ def test_holm_takes_the_number_of_challengers_into_account():
 def test_other_images_are_refused():
     first = predictions(1, 1)
     with pytest.raises(DataError, match="the same images"):
-        paired(first, restricted(predictions(2, 1), np.arange(50)), resamples=200, seed=0)
+        compare_pair(first, restricted(predictions(2, 1), np.arange(50)), resamples=200, seed=0)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from vitrail.datasets import read_image, scan_folder
 from vitrail.errors import DataError
-from vitrail.preprocess import decode_cache, pixel_batches, prepare, prepare_file
+from vitrail.preprocess import decode_cache, pixel_batches, pixels, prepare, prepare_file, prepare_file_for_all
 from vitrail.progress import SilentProgress
 from vitrail.records import Recipe
 
@@ -125,3 +125,25 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
     path.write_text("no image")
     with pytest.raises(DataError, match=r"notes\.png"):
         prepare_file(path, RECIPE)
+
+
+@pytest.mark.parametrize(("ending", "decodes"), [("png", 1), ("jpg", 6)])
+def test_several_recipes_share_one_decoding_where_that_changes_nothing(ending, decodes, tmp_path, monkeypatch):
+    """Sizes around those at which a JPEG is decoded at another fraction: four fractions, and anew where one is just enough."""
+    noise = np.random.default_rng(0).integers(0, 256, (200, 255, 3), dtype=np.uint8)
+    path = tmp_path / f"noise.{ending}"
+    Image.fromarray(noise).save(path)
+    recipes = [Recipe(size, "rgb", False, True, "unit") for size in (60, 12, 13, 24, 25, 26, 49, 50, 51, 100)]
+    recipes += [Recipe(12, "grey", True, False, "unit"), Recipe(13, "grey", False, False, "unit")]
+    expected = {recipe: prepare_file(path, recipe)[0] for recipe in recipes}
+    asked = []
+
+    def counted(source, *, at_least):
+        asked.append(at_least)
+        return read_image(source, at_least=at_least)
+
+    monkeypatch.setattr(pixels, "read_image", counted)
+    found = prepare_file_for_all(path, recipes)
+    assert found.keys() == expected.keys() and len(asked) == decodes
+    for recipe, wanted in expected.items():
+        np.testing.assert_array_equal(found[recipe], wanted)

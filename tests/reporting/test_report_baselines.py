@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from html_page import Page, assert_can_be_read_aloud, assert_well_formed
 
-from vitrail.evaluation import MEANING, paired_differences
+from vitrail.evaluation import MEANING, compare_with_baselines
 from vitrail.records import ModelResult, RunResult
 from vitrail.reporting import write_report
 from vitrail.study import EvaluationSettings
@@ -31,7 +31,7 @@ def held(result: RunResult, tmp_path_factory: pytest.TempPathFactory) -> tuple[R
     """A run whose forest does exactly as well as ``nuisance-only`` and whose probe does better; and its page."""
     forest, _, probe = result.models
     baseline = as_baseline(forest, "nuisance-only", "what <files> say")
-    differences = paired_differences(
+    differences = compare_with_baselines(
         [forest.predictions, probe.predictions], [baseline.predictions], settings=EvaluationSettings(resamples=500), seed=0
     )
     run = replace(result, models=(replace(forest, explanations=()), replace(probe, explanations=())), baselines=(baseline,))

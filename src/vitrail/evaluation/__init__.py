@@ -3,6 +3,7 @@
 A metric is one function in ``metrics.py`` and one line in a dictionary there.
 """
 
+from vitrail.evaluation.against_baselines import MEANING, compare_with_baselines, held_against_baselines
 from vitrail.evaluation.cases import pick_cases
 from vitrail.evaluation.curves import RocCurve, roc_curve
 from vitrail.evaluation.evaluate import champion, evaluate, evaluation_of, leaderboard_row
@@ -10,7 +11,6 @@ from vitrail.evaluation.gain import Gain, paired_gain
 from vitrail.evaluation.intervals import sampling_design, wilson_interval
 from vitrail.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, Metric
 from vitrail.evaluation.openings import note_test_opening
-from vitrail.evaluation.paired import MEANING, held_against_baselines, paired_differences
 from vitrail.evaluation.predictions import load_predictions, predictions_of, save_predictions
 
 __all__ = [
@@ -21,13 +21,13 @@ __all__ = [
     "Metric",
     "RocCurve",
     "champion",
+    "compare_with_baselines",
     "evaluate",
     "evaluation_of",
     "held_against_baselines",
     "leaderboard_row",
     "load_predictions",
     "note_test_opening",
-    "paired_differences",
     "paired_gain",
     "pick_cases",
     "predictions_of",

@@ -1,7 +1,6 @@
 """Two models on the same images: by how much one is better, and how sure that is.
 
-Both are scored on every image, so their scores rise and fall together: the difference is resampled, not the two scores (paired
-bootstrap of groups). Overlapping intervals of two scores say nothing about it.
+Intervals of paired differences, McNemar's and DeLong's tests, and Holm's correction for several challengers.
 """
 
 from __future__ import annotations
@@ -14,9 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from vitrail.errors import DataError
-from vitrail.evaluation.intervals import bootstrap_weights, estimate, sampling_design
-from vitrail.evaluation.metrics import OVERALL_METRICS, DoubleArray
+from vitrail.evaluation.metrics import DoubleArray
+from vitrail.evaluation.paired import paired_differences, require_same_images
 from vitrail.records import Estimate, Evaluation, IntArray, Predictions
 
 COMPARED = ("balanced_accuracy", "accuracy", "auc_weighted")
@@ -48,7 +46,7 @@ class PairedTest:
 
 
 @dataclass(frozen=True)
-class Paired:
+class PairedComparison:
     """A challenger against the champion on one set of images.
 
     Attributes:
@@ -112,12 +110,12 @@ class Comparison:
     images: str
     champion: str
     candidates: tuple[Candidate, ...]
-    challengers: dict[str, dict[PartName, Paired]]
+    challengers: dict[str, dict[PartName, PairedComparison]]
     resamples: int
     seed: int
 
 
-def paired(champion: Predictions, challenger: Predictions, *, resamples: int, seed: int) -> Paired:
+def compare_pair(champion: Predictions, challenger: Predictions, *, resamples: int, seed: int) -> PairedComparison:
     """Compare two models on the same images.
 
     Args:
@@ -129,36 +127,17 @@ def paired(champion: Predictions, challenger: Predictions, *, resamples: int, se
     Raises:
         DataError: They are not about the same images, classes, labels and groups.
     """
-    _require_same(champion, challenger)
+    require_same_images(champion, challenger)
     truth, groups = champion.truth, champion.groups
-    design = sampling_design(truth, groups)
-    metrics = [OVERALL_METRICS[name] for name in COMPARED]
-
-    def differences(weights: DoubleArray) -> DoubleArray:
-        columns = [
-            metric.compute(truth, challenger.probabilities, weights) - metric.compute(truth, champion.probabilities, weights)
-            for metric in metrics
-        ]
-        return np.column_stack(columns)
-
-    everything = np.ones(len(truth), dtype=np.bool_)
-    values = differences(np.ones((1, len(truth))))[0]
-    draws = np.concatenate(
-        [np.zeros((0, len(metrics))), *map(differences, bootstrap_weights(design, resamples=resamples, seed=seed))]
-    )
-    # Wilson's interval is one of a share; a difference is none.
-    kinds = [replace(metric, wilson_over="nothing") for metric in metrics]
-    estimates = {
-        name: estimate(kind, float(value), column, images=everything, design=design)
-        for name, kind, value, column in zip(COMPARED, kinds, values, draws.T, strict=True)
-    }
+    scores = ([challenger.probabilities], [champion.probabilities])
+    (differences,) = paired_differences(COMPARED, truth, groups, *scores, resamples=resamples, seed=seed)
     gained = (challenger.predicted == truth).astype(np.int64) - (champion.predicted == truth)
-    return Paired(
-        differences=estimates,
+    return PairedComparison(
+        differences={metric: found.estimate for metric, found in differences.items()},
         only_champion=int((gained < 0).sum()),
         only_challenger=int((gained > 0).sum()),
         accuracy_test=mcnemar(gained, groups),
-        auc_test=_delong_where_it_belongs(champion, challenger, groups=design.groups),
+        auc_test=_delong_where_it_belongs(champion, challenger, groups=len(np.unique(groups))),
     )
 
 
@@ -244,7 +223,7 @@ def _delong_where_it_belongs(champion: Predictions, challenger: Predictions, *, 
     return PairedTest(method, p_value, p_value, n, groups)
 
 
-def adjusted(rows: dict[str, Paired]) -> dict[str, Paired]:
+def adjusted(rows: dict[str, PairedComparison]) -> dict[str, PairedComparison]:
     """Correct the tests of several challengers on one set of images for their number (Holm 1979)."""
 
     accuracy = _holm([row.accuracy_test for row in rows.values()])
@@ -276,17 +255,3 @@ def restricted(predictions: Predictions, places: IntArray) -> Predictions:
         groups=predictions.groups[places],
         clean=predictions.clean[places],
     )
-
-
-def _require_same(champion: Predictions, challenger: Predictions) -> None:
-    same = (
-        champion.classes == challenger.classes
-        and champion.paths == challenger.paths
-        and np.array_equal(champion.truth, challenger.truth)
-        and np.array_equal(champion.groups, challenger.groups)
-    )
-    if not same:
-        raise DataError(
-            f"{champion.model} and {challenger.model}: a paired comparison needs the same images, classes, labels and groups in "
-            f"the same order. Found {len(champion.paths)} and {len(challenger.paths)} images. Evaluate both on the same split."
-        )

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from vitrail.errors import DataError
-from vitrail.evaluation.intervals import Design, bootstrap_weights, estimate, sampling_design
+from vitrail.evaluation.intervals import estimate, resample, sampling_design
 from vitrail.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, DoubleArray, Metric
 from vitrail.records import Estimate, Evaluation, IntArray, Predictions, Scores
 from vitrail.study import EvaluationSettings
@@ -37,8 +38,9 @@ def evaluate(predictions: Predictions, *, settings: EvaluationSettings, seed: in
     predicted = predictions.predicted[chosen]
     classes = len(predictions.classes)
     design = sampling_design(truth, predictions.groups[chosen])
-    values = _measure(truth, probabilities, np.ones((1, len(truth))))[0]
-    draws = _resample(truth, probabilities, design, resamples=settings.resamples, seed=seed)
+    measure = partial(_measure, truth, probabilities)
+    values = measure(np.ones((1, len(truth))))[0]
+    draws = resample(measure, design, resamples=settings.resamples, seed=seed)
     estimates = [
         estimate(metric, float(value), column, images=_images(metric, truth, predicted, number), design=design)
         for (metric, number), value, column in zip(_columns(classes), values, draws.T, strict=True)
@@ -144,13 +146,6 @@ def _measure(truth: IntArray, probabilities: DoubleArray, weights: DoubleArray) 
     """Compute every metric, shape (b, overall metrics + class metrics x classes)."""
     metrics = [*OVERALL_METRICS.values(), *CLASS_METRICS.values()]
     return np.column_stack([metric.compute(truth, probabilities, weights) for metric in metrics])
-
-
-def _resample(truth: IntArray, probabilities: DoubleArray, design: Design, *, resamples: int, seed: int) -> DoubleArray:
-    """Compute every metric on every resample, all on the same ones, shape (resamples, columns); no rows without images."""
-    chunks = [_measure(truth, probabilities, np.ones((0, len(truth))))]
-    chunks += [_measure(truth, probabilities, weights) for weights in bootstrap_weights(design, resamples=resamples, seed=seed)]
-    return np.concatenate(chunks)
 
 
 def _images(metric: Metric, truth: IntArray, predicted: IntArray, number: int) -> npt.NDArray[np.bool_]:

@@ -1,8 +1,4 @@
-"""Whether one set of scores is better than another on the same images, or only seems so: a paired bootstrap of groups.
-
-Both are measured on the same resamples, so what makes images easy or hard for both falls out (Efron and Tibshirani 1993,
-chapter 16).
-"""
+"""Whether an option makes scores better on the same validation images, or only seems to: views, weights of an ensemble."""
 
 from __future__ import annotations
 
@@ -10,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitrail.evaluation.intervals import CONFIDENCE, bootstrap_weights, sampling_design
+from vitrail.evaluation.intervals import percentile_interval
 from vitrail.evaluation.metrics import OVERALL_METRICS, DoubleArray
+from vitrail.evaluation.paired import paired_differences
 from vitrail.records import IntArray
 
 FEWEST_GROUPS = 10
@@ -56,23 +53,15 @@ def paired_gain(
         resamples: Number of resamples.
         seed: Same seed, same resamples.
     """
-    measured = OVERALL_METRICS[metric]
-    sign = 1.0 if measured.higher_is_better else -1.0
-    once = np.ones((1, len(truth)))
-    first, second = (float(measured.compute(truth, scores, once)[0]) for scores in (before, after))
-    if not np.isfinite([first, second]).all():
-        known = [value if np.isfinite(value) else None for value in (first, second)]
-        return Gain(known[0], known[1], None, None, None)
-    gain = sign * (second - first)
-    design = sampling_design(truth, groups)
-    if np.bincount(design.stratum, minlength=before.shape[1]).min() < FEWEST_GROUPS:
+    higher_is_better = OVERALL_METRICS[metric].higher_is_better
+    pair = ([after], [before]) if higher_is_better else ([before], [after])
+    (found,) = paired_differences([metric], truth, groups, *pair, resamples=resamples, seed=seed)
+    difference = found[metric]
+    measured = (difference.second, difference.first) if higher_is_better else (difference.first, difference.second)
+    first, second = (value if np.isfinite(value) else None for value in measured)
+    if first is None or second is None:
+        return Gain(first, second, None, None, None)
+    gain = difference.first - difference.second
+    if np.bincount(difference.design.stratum, minlength=before.shape[1]).min() < FEWEST_GROUPS:
         return Gain(first, second, gain, None, None)
-    draws = np.concatenate(
-        [
-            sign * (measured.compute(truth, after, weights) - measured.compute(truth, before, weights))
-            for weights in bootstrap_weights(design, resamples=resamples, seed=seed)
-        ]
-    )
-    draws = draws[~np.isnan(draws)]
-    low, high = (float(end) for end in np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
-    return Gain(first, second, gain, low, high)
+    return Gain(first, second, gain, *percentile_interval(difference.draws))

@@ -7,7 +7,7 @@ Tibshirani 1993, chapters 8 and 13; percentile interval).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -97,6 +97,16 @@ def bootstrap_weights(
         yield times.astype(np.float64)[:, design.group]
 
 
+def resample(measure: Callable[[DoubleArray], DoubleArray], design: Design, *, resamples: int, seed: int) -> DoubleArray:
+    """Measure something on every resample: from weights of shape (b, n) to numbers of shape (b, ...).
+
+    Returns:
+        Shape (resamples, ...), the same for the same seed; no rows without images.
+    """
+    no_row = measure(np.ones((0, len(design.group))))
+    return np.concatenate([no_row, *map(measure, bootstrap_weights(design, resamples=resamples, seed=seed))])
+
+
 # ---------------------------------------------------------------------------------------------------- intervals
 
 
@@ -129,6 +139,12 @@ def wilson_interval(successes: float, trials: int, *, confidence: float = CONFID
     return low, high
 
 
+def percentile_interval(draws: DoubleArray) -> tuple[float, float]:
+    """Return the ends of the middle 95 % of some resamples; those that are NaN are left out."""
+    low, high = np.nanquantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
 def estimate(metric: Metric, value: float, draws: DoubleArray, *, images: npt.NDArray[np.bool_], design: Design) -> Estimate:
     """Put a value, its resamples and what it rests on together. Never NaN: what is not estimable is ``None`` with a note.
 
@@ -155,7 +171,7 @@ def estimate(metric: Metric, value: float, draws: DoubleArray, *, images: npt.ND
     missing = len(draws) - len(kept)
     if len(kept) == 0 or missing > _MOST_MISSING * len(draws):
         return without_interval(f"in {missing:,} of {len(draws):,} resamples {metric.undefined}")
-    low, high = (float(end) for end in np.quantile(kept, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
+    low, high = percentile_interval(kept)
     if high - low < _NO_WIDTH:
         if metric.wilson_over == "nothing":
             return without_interval("all resamples agree, which is no proof of certainty")

@@ -1,6 +1,6 @@
 """MODELS: what can be trained, and what a trained one is."""
 
-from vitrail.models.answering import ImagePrediction, Package, Part, weighted_mean
+from vitrail.models.answering import ImagePrediction, Package, WeightedModel, weighted_mean
 from vitrail.models.catalogue import FAMILIES, check_model, describe, family_module, identity, stops_early
 from vitrail.models.continued import check_continued_data, load_weights, save_weights
 from vitrail.models.embedders import DescriptorEmbedder, Embedder, OnnxEmbedder
@@ -23,7 +23,7 @@ __all__ = [
     "ModelPackage",
     "OnnxEmbedder",
     "Package",
-    "Part",
+    "WeightedModel",
     "check_continued_data",
     "check_model",
     "describe",

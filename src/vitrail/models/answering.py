@@ -18,7 +18,7 @@ from vitrail.engine import map_in_order
 from vitrail.errors import DataError
 from vitrail.models.embedders import BATCH
 from vitrail.models.heads import Scores
-from vitrail.preprocess import prepare_file
+from vitrail.preprocess import prepare_file_for_all
 from vitrail.progress import SILENT, Progress
 from vitrail.records import ByteArray, Recipe
 
@@ -43,7 +43,7 @@ class ImagePrediction:
     error: str = ""
 
 
-class Part(NamedTuple):
+class WeightedModel(NamedTuple):
     """A single model in a package, and how much its scores count; the weights of a package sum to 1."""
 
     weight: float
@@ -73,7 +73,7 @@ class Package(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[WeightedModel, ...]:
         """The single models that it is made of."""
 
     def predict(
@@ -127,8 +127,8 @@ class Package(abc.ABC):
 
     def _inputs(self, image: str | Path | bytes) -> dict[Recipe, ByteArray]:
         """Prepare an image for every model in the package; models that see it alike share the work."""
-        recipes = dict.fromkeys(part.model.recipe for part in self.parts)
-        return {recipe: prepare_file(image if isinstance(image, bytes) else Path(image), recipe)[0] for recipe in recipes}
+        source = image if isinstance(image, bytes) else Path(image)
+        return prepare_file_for_all(source, {part.model.recipe for part in self.parts})
 
     def _inputs_or_reason(self, image: str | Path | bytes) -> dict[Recipe, ByteArray] | str:
         try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from vitrail.errors import PackageError
-from vitrail.models.answering import Package, Part
+from vitrail.models.answering import Package, WeightedModel
 from vitrail.models.package import FORMAT, LIMITS, ModelPackage, does_not_fit, open_model, packing_versions, read_description
 from vitrail.models.proof import GoldenAnswer, ask_golden_questions, check_hashes, golden_answers, write_hashes
 from vitrail.storage import whole_folder, write_record
@@ -93,9 +93,11 @@ class EnsemblePackage(Package):
         return self.description.classes
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[WeightedModel, ...]:
         """The members with their weights."""
-        return tuple(Part(member.weight, model) for member, model in zip(self.description.members, self.models, strict=True))
+        return tuple(
+            WeightedModel(member.weight, model) for member, model in zip(self.description.members, self.models, strict=True)
+        )
 
 
 def save_ensemble(

@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from vitrail.errors import PackageError, UsageError
-from vitrail.models.answering import Package, Part, weighted_mean
+from vitrail.models.answering import Package, WeightedModel, weighted_mean
 from vitrail.models.embedders import DescriptorEmbedder, OnnxEmbedder, Pooling, load_embedder
 from vitrail.models.heads import DenseHead, EstimatorHead, Scores, load_head
 from vitrail.models.proof import GoldenAnswer, ask_golden_questions, check_hashes, golden_answers, write_hashes
@@ -108,9 +108,9 @@ class ModelPackage(Package):
         return self.description.recipe
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[WeightedModel, ...]:
         """Itself, alone."""
-        return (Part(1.0, self),)
+        return (WeightedModel(1.0, self),)
 
     def prepare(self, image: str | Path) -> tuple[ByteArray, Placement]:
         """Return the model's input for one image file and where it lies in the original.

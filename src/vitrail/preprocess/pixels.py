@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from vitrail.datasets import read_image
+from vitrail.datasets import Decoded, read_image
 from vitrail.engine import map_in_order
 from vitrail.preprocess.recipe import prepare
 from vitrail.progress import SILENT, Progress
@@ -24,10 +25,37 @@ def prepare_file(source: Path | bytes, recipe: Recipe) -> tuple[ByteArray, Place
     Raises:
         DataError: It is no readable image.
     """
+    return prepare(read_image(source, at_least=_side_needed(recipe)), recipe)
+
+
+def prepare_file_for_all(source: Path | bytes, recipes: Iterable[Recipe]) -> dict[Recipe, ByteArray]:
+    """Prepare one image by several recipes, each exactly as :func:`prepare_file` does, decoding it as seldom as that allows.
+
+    Raises:
+        DataError: It is no readable image.
+    """
+    prepared: dict[Recipe, ByteArray] = {}
+    decoded: Decoded | None = None
+    for recipe in sorted(recipes, key=lambda recipe: _side_needed(recipe) or math.inf):
+        side = _side_needed(recipe)
+        if decoded is None or not _serves(decoded, side):
+            decoded = read_image(source, at_least=side)
+        prepared[recipe] = prepare(decoded, recipe)[0]
+    return prepared
+
+
+def _side_needed(recipe: Recipe) -> int | None:
+    """Return to how many pixels a side an image may shrink while it is decoded; ``None``: not at all."""
     # Decoding at twice the model's size first (JPEG only) keeps the resize sharp and costs a fraction of a full decode. What is
     # left of it after cropping may be a tenth, so nothing is given away where margins are cut.
-    at_least = None if recipe.crop_margins else 2 * recipe.size
-    return prepare(read_image(source, at_least=at_least), recipe)
+    return None if recipe.crop_margins else 2 * recipe.size
+
+
+def _serves(decoded: Decoded, side: int | None) -> bool:
+    """Return whether decoding for ``side`` pixels would give the same as what was decoded for no more than that."""
+    rows, columns = decoded.pixels.shape[:2]
+    whole = (rows, columns) == (decoded.height, decoded.width)
+    return whole or (side is not None and min(rows, columns) > side)  # more, not as many: halves are rounded up
 
 
 def pixel_batches(manifest: Manifest, rows: IntArray, recipe: Recipe, *, batch_size: int) -> Iterator[ByteArray]:

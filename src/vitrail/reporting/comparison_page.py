@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from vitrail.evaluation.comparison import COMPARED, PARTS, Candidate, Comparison, Paired, PairedTest, PartName
+from vitrail.evaluation.comparison import COMPARED, PARTS, Candidate, Comparison, PairedComparison, PairedTest, PartName
 from vitrail.records import Estimate
 from vitrail.reporting.drawing import GRID, INK, MUTED, SERIES, canvas, short_name, to_svg
 from vitrail.reporting.figures import confusion_matrix, score_intervals
@@ -94,7 +94,7 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
     write_text(path, render("comparison.html.j2", content))
 
 
-def verdict(name: str, row: Paired) -> str:
+def verdict(name: str, row: PairedComparison) -> str:
     """Return in one sentence what the clean test images say of a challenger: better, worse, or not decided."""
     difference = row.differences["balanced_accuracy"]
     if difference.value is None or difference.low is None or difference.high is None:
@@ -179,7 +179,7 @@ def _part(comparison: Comparison, part: PartName) -> PartView:
     )
 
 
-def _row(name: str, row: Paired) -> Row:
+def _row(name: str, row: PairedComparison) -> Row:
     return Row(
         name=name,
         differences=tuple(_shown(key, row.differences[key]) for key in COMPARED),

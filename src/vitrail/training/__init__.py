@@ -1,6 +1,6 @@
 """TRAIN: one protocol for every family, on one split."""
 
-from vitrail.training.baselines import BASELINES, Predict, Scores, fit_baseline
+from vitrail.training.baselines import BASELINES, Predict, fit_baseline
 from vitrail.training.batches import batch_remarks
 from vitrail.training.choose_views import choose_views
 from vitrail.training.combine import Combined, combine, packed_as
@@ -14,7 +14,6 @@ __all__ = [
     "Combined",
     "Job",
     "Predict",
-    "Scores",
     "Trained",
     "batch_remarks",
     "check_schedule",

@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from vitrail.audit.additive import Property
 from vitrail.audit.nuisance import global_properties
-from vitrail.evaluation.paired import NUISANCE_ONLY
+from vitrail.evaluation.against_baselines import NUISANCE_ONLY
+from vitrail.models.heads import Scores
 from vitrail.records import FloatArray, IntArray, Manifest, Split, Training
 
-Scores = npt.NDArray[np.float64]
 Predict = Callable[[IntArray], Scores]
 """From positions of readable images in the manifest to their scores, shape (n, classes), rows that sum to 1."""
 

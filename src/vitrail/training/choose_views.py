@@ -55,11 +55,11 @@ def choose_views(settings: ModelSettings, trained: Trained, job: Job) -> tuple[V
     first = gains[candidates[0]]
     measured = {"none": {"balanced_accuracy": first[0].before, "log_loss": first[1].before}}
     measured |= {views: {"balanced_accuracy": gain[0].after, "log_loss": gain[1].after} for views, gain in gains.items()}
-    reason = (
-        f"on {len(rows):,} validation images {chosen} is better than the image alone by more than noise"
-        if good
-        else f"on {len(rows):,} validation images no views are better than the image alone by more than noise"
-    )
+    if all(gain.low is None for pair_of_gains in gains.values() for gain in pair_of_gains):
+        reason = "too few independent validation images of a class to tell views apart"
+    else:
+        found = f"{chosen} is" if good else "no views are"
+        reason = f"on {len(rows):,} validation images {found} better than the image alone by more than noise"
     return chosen, Choice(WHAT, chosen, reason, measured)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from vitrail.errors import DataError
-from vitrail.evaluation import held_against_baselines, paired_differences
-from vitrail.evaluation.paired import NUISANCE_ONLY
+from vitrail.evaluation import compare_with_baselines, held_against_baselines
+from vitrail.evaluation.against_baselines import NUISANCE_ONLY
 from vitrail.records import Difference, Estimate, Predictions
 from vitrail.study import EvaluationSettings
 
@@ -53,7 +53,7 @@ def balanced(one: Predictions, rows: np.ndarray) -> float:
 
 def test_value_and_interval_are_those_of_a_slow_paired_bootstrap(pair):
     model, baseline = pair
-    (found,) = paired_differences([model], [baseline], settings=QUICK, seed=0)
+    (found,) = compare_with_baselines([model], [baseline], settings=QUICK, seed=0)
     everything = np.arange(180)
     assert found.balanced_accuracy.value == pytest.approx(balanced(model, everything) - balanced(baseline, everything))
     rng, draws = np.random.default_rng(99), []
@@ -74,14 +74,14 @@ def test_an_interval_of_the_difference_is_narrower_than_the_two_scores_suggest_w
     truth = np.repeat([0, 1], 100)
     right = rng.random(200) > 0.3
     better = right | (rng.random(200) < 0.25)
-    (found,) = paired_differences([predictions("m", truth, better)], [predictions("b", truth, right)], settings=QUICK, seed=0)
+    (found,) = compare_with_baselines([predictions("m", truth, better)], [predictions("b", truth, right)], settings=QUICK, seed=0)
     alone = 1.96 * np.sqrt(2 * 0.3 * 0.7 / 200)
     assert found.balanced_accuracy.value - found.balanced_accuracy.low < 0.6 * alone
 
 
 def test_every_model_meets_every_baseline_and_turned_round_the_sign_turns(pair):
     model, baseline = pair
-    found = paired_differences([model, baseline], [baseline, model], settings=QUICK, seed=0)
+    found = compare_with_baselines([model, baseline], [baseline, model], settings=QUICK, seed=0)
     assert [(one.model, one.baseline) for one in found] == [
         ("cnn", "plain"),
         ("cnn", "cnn"),
@@ -95,16 +95,16 @@ def test_every_model_meets_every_baseline_and_turned_round_the_sign_turns(pair):
 
 def test_where_a_class_has_no_clean_image_all_images_are_compared(pair):
     model, baseline = (replace(one, clean=one.truth != 2) for one in pair)
-    (found,) = paired_differences([model], [baseline], settings=QUICK, seed=0)
+    (found,) = compare_with_baselines([model], [baseline], settings=QUICK, seed=0)
     assert (found.part, found.balanced_accuracy.n) == ("test", 180)
     model, baseline = (replace(one, clean=np.arange(180) % 2 == 0) for one in pair)
-    (found,) = paired_differences([model], [baseline], settings=QUICK, seed=0)
+    (found,) = compare_with_baselines([model], [baseline], settings=QUICK, seed=0)
     assert (found.part, found.balanced_accuracy.n) == ("test_clean", 90)
 
 
 def test_predictions_for_other_images_are_refused(pair):
-    with pytest.raises(DataError, match="plain: must have test predictions for the images"):
-        paired_differences([pair[0]], [replace(pair[1], rows=pair[1].rows + 1)], settings=QUICK, seed=0)
+    with pytest.raises(DataError, match="plain: must have predictions for the same images"):
+        compare_with_baselines([pair[0]], [replace(pair[1], paths=pair[1].paths[::-1])], settings=QUICK, seed=0)
 
 
 # ---------------------------------------------------------------------------------------------------- in words
