@@ -150,7 +150,7 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
         for settings in sorted(study.models, key=lambda model: isinstance(model, EnsembleSettings)):  # members first
             job = jobs[settings.name]
             if isinstance(settings, EnsembleSettings):
-                combine_models(settings, job, folder)
+                combine_models(settings, job, folder, meter)
                 continue
             for remark in batch_remarks(settings, job):
                 progress.say(remark)

@@ -78,7 +78,7 @@ def train_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: Met
     model.tidy()
 
 
-def combine_models(settings: EnsembleSettings, job: Job, folder: RunFolder) -> None:
+def combine_models(settings: EnsembleSettings, job: Job, folder: RunFolder, meter: Meter) -> None:
     """Choose the weights of an ensemble and pack it. It is made anew when a member is another than it was."""
     model = folder.model(settings.name)
     members = {name: folder.model(name) for name in members_of(settings, job.study.models)}
@@ -92,7 +92,8 @@ def combine_models(settings: EnsembleSettings, job: Job, folder: RunFolder) -> N
     model.forget()
     parameters = sum(read_record(members[name].training, Training).parameters for name, path in packages.items() if path)
     try:
-        combined = combine(settings, job, packages, parameters=parameters)
+        with meter.lap(f"{settings.name}: training") as lap:
+            combined = combine(settings, job, packages, parameters=parameters)
     except UsageError:
         raise
     except VitrailError as error:
@@ -108,7 +109,7 @@ def combine_models(settings: EnsembleSettings, job: Job, folder: RunFolder) -> N
         data_fingerprint=job.manifest.fingerprint,
         study_fingerprint=job.study.fingerprint,
     )
-    write_record(model.training, combined.training)
+    write_record(model.training, replace(combined.training, energy=lap.energy))
 
 
 def evaluate_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: Meter) -> None:
