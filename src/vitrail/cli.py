@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from vitrail.asked import asked_study, plan_aloud, planned, refuse_budget, says_what_to_do
+
 if TYPE_CHECKING:
     from vitrail.pipeline import Step
-    from vitrail.planning import Plan
     from vitrail.progress import Progress
     from vitrail.records import RunResult
     from vitrail.study import Study
@@ -211,12 +212,12 @@ def _on_a_study(name: str, example: str, work: Callable[[Study, bool, bool, bool
         as_json: JsonOption = False,
         quiet: QuietOption = False,
     ) -> None:
-        if plans and not _says_what_to_do(path, models, changes):
-            wishes = _study(path, None, None, seed, output, changes, strict=strict)
-            study = _plan_aloud(wishes, budget, backbone, fresh=fresh, progress=_progress(quiet)).study
+        if plans and not says_what_to_do(path, models, changes):
+            wishes = asked_study(path, None, None, seed, output, changes, strict=strict)
+            study = plan_aloud(wishes, budget, backbone, fresh=fresh, progress=_progress(quiet)).study
         else:
-            _refuse_budget(budget, path)
-            study = _study(path, models, backbone, seed, output, changes, strict=strict)
+            refuse_budget(budget, path)
+            study = asked_study(path, models, backbone, seed, output, changes, strict=strict)
         work(study, fresh, as_json, quiet)
 
     if not plans:  # an option that can only be refused is not offered
@@ -273,18 +274,18 @@ def plan(
     from vitrail.output import plan_summary, print_plan
     from vitrail.storage import check_writable, write_text
 
-    if _says_what_to_do(path, None, changes):
+    if says_what_to_do(path, None, changes):
         raise UsageError(f"{path}: plan takes images and chooses the models itself. Give a folder, and no study, run or models.")
     if output.exists() and not force:
         raise UsageError(f"{output}: exists already. Choose another --output, or --force to replace it.")
     check_writable(output.parent)
-    wishes = _study(path, None, None, seed, None, changes, strict=False)
-    planned = _planned(wishes, budget, backbone, fresh=fresh, progress=_progress(quiet))
-    write_text(output, planned.to_yaml())
+    wishes = asked_study(path, None, None, seed, None, changes, strict=False)
+    made = planned(wishes, budget, backbone, fresh=fresh, progress=_progress(quiet))
+    write_text(output, made.to_yaml())
     if as_json:
-        _print_json(plan_summary(planned, output))
+        _print_json(plan_summary(made, output))
     else:
-        print_plan(planned, output)
+        print_plan(made, output)
 
 
 @app.command(epilog="Example: vitrail train study.yaml   |   vitrail train --continue RUN --models cnn --epochs 10")
@@ -321,7 +322,7 @@ def train(
                 if epochs is not None
                 else "Give a folder of images or a study to train on, or a run to go on with: vitrail train --continue RUN."
             )
-        _run_until("train", _study(path, models, backbone, seed, output, changes, strict=strict), fresh, as_json, quiet)
+        _run_until("train", asked_study(path, models, backbone, seed, output, changes, strict=strict), fresh, as_json, quiet)
         return
     if path is not None or backbone is not None or seed is not None or epochs is None:
         raise UsageError(
@@ -369,7 +370,7 @@ def audit(
     from vitrail.pipeline import audit as audit_study
     from vitrail.pipeline import keep_audit
 
-    study = _study(path, None, None, None, output, changes, strict=False)
+    study = asked_study(path, None, None, None, output, changes, strict=False)
     manifest, found = audit_study(study, progress=_progress(quiet))
     saved = keep_audit(study, manifest, found)
     if as_json:
@@ -510,97 +511,6 @@ def _start_early(folder: Path, output: Path | None) -> None:
     files = itertools.islice((name for _, _, names in os.walk(folder) for name in names), WORTH_PROCESSES)
     if sum(1 for _ in files) == WORTH_PROCESSES and not ((output or Path("runs")) / "cache").exists():
         start_processes("vitrail.datasets.scan")
-
-
-def _study(
-    path: Path,
-    models: str | None,
-    backbone: str | None,
-    seed: int | None,
-    output: Path | None,
-    changes: list[str] | None,
-    *,
-    strict: bool,
-) -> Study:
-    """Make the study that a command line asks for: a file or a folder, then the options on top."""
-    from vitrail.study import Study, changed
-
-    if _is_study_file(path):
-        study = Study.from_yaml(path)
-    elif _is_run(path):
-        study = Study.from_yaml(path / "study.yaml")
-    else:
-        study = Study.from_mapping({"data": {"path": path}}, str(path))
-    updates: dict[str, Any] = {}
-    if models is not None:
-        updates["models"] = _chosen(study, [name.strip() for name in models.split(",") if name.strip()])
-    if seed is not None:
-        updates["seed"] = seed
-    if output is not None:
-        updates["output"] = output
-    if strict:
-        updates["audit.strict"] = True
-    if backbone is not None:
-        updates["models.probe.backbone"] = backbone
-    return changed(study, updates, texts=tuple(changes or ()))
-
-
-def _is_study_file(path: Path) -> bool:
-    return path.suffix.lower() in (".yaml", ".yml") and not path.is_dir()
-
-
-def _is_run(path: Path) -> bool:
-    return (path / "study.yaml").is_file() and (path / "provenance.json").is_file()
-
-
-def _says_what_to_do(path: Path, models: str | None, changes: list[str] | None) -> bool:
-    """Whether a command line says itself which models shall be trained: then nothing is planned."""
-    set_models = any(change.split("=")[0].split(".")[0].strip() == "models" for change in changes or ())
-    return _is_study_file(path) or _is_run(path) or models is not None or set_models
-
-
-def _refuse_budget(budget: str | None, path: Path) -> None:
-    """A budget that nothing keeps must not be taken in silence."""
-    from vitrail.errors import UsageError
-
-    if budget is not None:
-        raise UsageError(
-            f"--budget: plans a folder of images for which no models are named. Found: {budget!r} for {path}, whose models are "
-            "given. Leave it out; --set training.minutes=5 ends the epochs of each network after five minutes."
-        )
-
-
-def _planned(wishes: Study, budget: str | None, backbone: str | None, *, fresh: bool, progress: Progress) -> Plan:
-    from vitrail.planning.budget import DEFAULT_BUDGET, parse_budget
-
-    seconds = DEFAULT_BUDGET if budget is None else parse_budget(budget)
-    from vitrail.pipeline import plan as plan_study
-
-    return plan_study(wishes, budget=seconds, backbone=backbone or "", fresh=fresh, progress=progress)
-
-
-def _plan_aloud(wishes: Study, budget: str | None, backbone: str | None, *, fresh: bool, progress: Progress) -> Plan:
-    """Plan, say what it will cost before any of it is spent, and leave the commented study beside the runs."""
-    from vitrail.output import plan_lines
-    from vitrail.storage import write_text
-
-    planned = _planned(wishes, budget, backbone, fresh=fresh, progress=progress)
-    file = planned.study.output / "plans" / f"{planned.study.name}.yaml"
-    write_text(file, planned.to_yaml())
-    for line in (*plan_lines(planned), f"Planned  {file}"):
-        progress.say(line)
-    return planned
-
-
-def _chosen(study: Study, names: list[str]) -> list[Any]:
-    """Return models by name: as the study has them, where it has one of this name or family; else as the family has them."""
-    chosen: list[Any] = []
-    for name in names:
-        known = [model for model in study.models if model.name == name] or [
-            model for model in study.models if model.model == name
-        ]
-        chosen += [model.model_dump(mode="json") for model in known] or [name]
-    return chosen
 
 
 def _run_until(until: Step, study: Study, fresh: bool, as_json: bool, quiet: bool) -> None:
