@@ -316,7 +316,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="folder of a backbone in timm's local-dir format")
     parser.add_argument("--peer-python", type=Path, help="Python of an environment with fastai; without it, vitrail alone")
     parser.add_argument(
-        "--families", default=",".join(FAMILIES), help="with commas [all]; for the peer probe and finetune are needed"
+        "--families",
+        default=",".join(name for name, family in FAMILIES.items() if family.training != "ensemble"),
+        help="with commas [all]; for the peer probe and finetune are needed",
     )
     parser.add_argument("--per-class", type=int, help="so many images of every class and part [all]")
     parser.add_argument("--size", type=int, default=128, help="side of the images for networks, in pixels")
