@@ -65,9 +65,11 @@ def what_is_fitted(monkeypatch, data, folder, settings, imbalance):
     def seen(vectors, labels, validation, weighted):
         raise Stop(vectors, labels, validation, weighted)
 
-    monkeypatch.setattr(
-        forest, "fit", lambda _, vectors, labels, *, class_weights, seed: seen(vectors, labels, None, class_weights)
-    )
+    def seen_by_forest(_, vectors, labels, *, groups, class_weights, seed):
+        assert len(groups) == len(labels)
+        seen(vectors, labels, None, class_weights)
+
+    monkeypatch.setattr(forest, "fit", seen_by_forest)
     monkeypatch.setattr(
         probe, "fit_linear", lambda _, vectors, labels, *, class_weights: seen(vectors, labels, None, class_weights)
     )
