@@ -148,6 +148,13 @@ def test_fewer_seconds_give_fewer_epochs_then_smaller_images_then_no_network():
     assert cnn(50) is None
 
 
+def test_a_choice_that_a_timing_overrules_is_told_once_with_the_last_reason():
+    slow = measured({"forest": timing(), "cnn": timing(size=128, fit=0.02)})
+    plan = planned(times=slow, budget=120)
+    (size,) = [one for one in plan.choices if one.key == "models.cnn.preprocess.size"]
+    assert size.kind == "measured" and size.value < 128 and size.reason in plan.to_yaml()
+
+
 def test_a_budget_too_small_for_anything_plans_the_cheapest_and_says_so():
     plan = planned(measured_ := None, budget=1.0)
     assert measured_ is None and names(plan) == ["forest"]

@@ -98,7 +98,8 @@ def decide(outline: Outline, facts: Facts, measured: Measured, *, budget: float)
     costs.append(Cost("report", after, None, True, "report and tracking, by the pace of this machine"))
     choices = [choice for choice in choices if not choice.key.startswith("models.") or choice.key.split(".")[1] in planned]
     plan = Plan(_study_of(study, planned, choices), budget, facts, measured.timings, (), (*costs, *left_out), tuple(remarks))
-    choices += _limits(plan, planned)
+    # Where a timing has overruled a rule, the last word and its reason are what is told.
+    choices = list({choice.key: choice for choice in (*choices, *_limits(plan, planned))}.values())
     return dataclasses.replace(plan, study=_study_of(study, planned, choices), choices=tuple(choices))
 
 
