@@ -11,7 +11,7 @@ from concurrent.futures import BrokenExecutor
 
 import pytest
 
-from vitrail.engine import IN_FLIGHT, available_cores, map_in_order, share_cores, start_processes
+from vitrail.engine import IN_FLIGHT, available_cores, computed_once, map_in_order, share_cores, start_processes
 
 
 def test_results_come_in_the_order_of_the_items():
@@ -177,3 +177,20 @@ def test_processes_that_were_started_early_are_those_that_the_next_job_gets():
     assert not any(map_in_order(has_loaded, ["wave"] * 20, processes=True))
     start_processes("wave")
     assert any(map_in_order(has_loaded, ["wave"] * 20, processes=True)) or available_cores() == 1
+
+
+def test_what_is_computed_once_is_computed_once_for_all_threads_and_anew_for_every_object():
+    class Folder:
+        computed = 0
+
+        @computed_once
+        def size(self) -> int:
+            """Anything slow."""
+            time.sleep(0.05)
+            self.computed += 1
+            return self.computed
+
+    one, other = Folder(), Folder()
+    assert list(map_in_order(lambda _: one.size, range(8), workers=8)) == [1] * 8
+    assert other.size == 1
+    assert Folder.size.__doc__ == "Anything slow."

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from functools import cached_property
+from typing import Any, Self, TypeVar, overload
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -18,6 +20,30 @@ WORTH_PROCESSES = 500
 """From so many small items on, processes are worth their start."""
 IN_FLIGHT = 4
 """Items per thread that are under way or done and not yet taken."""
+
+
+class computed_once(cached_property[Result]):  # noqa: N801 - a decorator, as cached_property is
+    """A cached property that several threads may ask for: the first computes it, the others wait and share the answer.
+
+    From Python 3.12 on, ``functools.cached_property`` lets each of them compute it.
+    """
+
+    def __init__(self, function: Callable[[Any], Result]) -> None:
+        super().__init__(function)
+        self._only_one = threading.RLock()
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> Result: ...
+
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> Any:
+        """Return the value, after computing it if nobody has."""
+        if instance is None or self.attrname in vars(instance):
+            return super().__get__(instance, owner)
+        with self._only_one:
+            return super().__get__(instance, owner)
 
 
 def available_cores() -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitrail.audit import AuditContext
 from vitrail.datasets.facts import FACTS, THUMBNAIL_SIZE, UNKNOWN, look
 from vitrail.records import FileStatus, ImageFile, Manifest
 
@@ -110,3 +111,10 @@ def lifelike(*files: ImageFile) -> Manifest:
 def plain(folder: str, count: int, *, kind: str = "PNG", suffix: str = "png") -> list[ImageFile]:
     """Return ``count`` different readable images of one folder."""
     return [entry(f"{folder}/{number:05d}.{suffix}", kind=kind) for number in range(count)]
+
+
+def context_of(manifest: Manifest, **known: object) -> AuditContext:
+    """Return what checks look at, where a test knows some of what is computed else (``groups``, ``copies``)."""
+    context = AuditContext.of(manifest)
+    vars(context).update(known)  # where computed_once keeps its values
+    return context

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from audit_data import context_of
 from PIL import Image, ImageDraw, ImageFont
 
 from vitrail.audit import AuditContext
@@ -18,9 +18,9 @@ def scanned(folder: Path, pictures: dict[str, np.ndarray], **save: object) -> Au
         target = folder / "images" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(target, **save)
-    context = AuditContext.of(scan_folder(folder / "images", cache=folder / "cache"))
+    manifest = scan_folder(folder / "images", cache=folder / "cache")
     # Pictures drawn by one formula look like near copies of one another; here each stands for itself.
-    return replace(context, groups=tuple(range(len(context.manifest))))
+    return context_of(manifest, groups=tuple(range(len(manifest))))
 
 
 def blob(seed: int, *, rows: int = 160, columns: int = 160, kind: int = 0) -> np.ndarray:

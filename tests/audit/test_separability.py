@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from audit_data import entry
+from audit_data import context_of, entry
 from scipy import stats
 
-from vitrail.audit import AuditContext, NotApplicable
+from vitrail.audit import NotApplicable
 from vitrail.audit import separability as room
 from vitrail.audit.separability import ClassSeparability, separability, standardised
 from vitrail.datasets.facts import FACTS, UNKNOWN
@@ -140,7 +140,7 @@ def made(folder, *, apart: float, count: int = 60, classes=("cyst", "healthy")) 
 
 
 def run(manifest, **changes):
-    return ClassSeparability().run(replace(AuditContext.of(manifest), **changes))
+    return ClassSeparability().run(context_of(manifest, **changes))
 
 
 def test_bal805_gives_the_share_its_interval_and_both_ratios(tmp_path):

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from audit_data import entry, nothing_known
+from audit_data import context_of, entry, nothing_known
 from scipy import stats
 
-from vitrail.audit import AuditContext, NotApplicable
+from vitrail.audit import NotApplicable
 from vitrail.audit.shift import Shift, discoveries, ranges_of, regrouping_test, stability_index
 from vitrail.datasets.facts import FACTS
 from vitrail.records import Manifest
@@ -120,7 +120,7 @@ def made(folder, *, seed=0, train=300, test=60, classes=("cyst", "healthy"), cha
 
 
 def run(manifest, **changes):
-    return Shift().run(replace(AuditContext.of(manifest), **changes))
+    return Shift().run(context_of(manifest, **changes))
 
 
 @pytest.mark.parametrize("seed", range(15))

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from audit_data import context_of
 from shortcut_data import burn_letter, plain_facts, plain_files, plain_pictures, save, with_size
 
 from vitrail.audit import AuditContext, NotApplicable, shortcut_results
@@ -148,7 +149,7 @@ def test_slices_of_a_patient_do_not_prove_an_effect(tmp_path):
     by_size = sorted(range(300), key=lambda row: images.manifest.files[row].size_bytes)
     patients = unite(300, [(by_size[place], by_size[place + 1]) for place in range(299) if place % 15 != 14])
     assert len(set(patients)) == 20
-    assert FileShortcut().run(replace(images, groups=patients)) is None
+    assert FileShortcut().run(context_of(images.manifest, groups=patients)) is None
 
 
 def test_a_large_data_set_is_sampled_and_says_so(tmp_path, monkeypatch):
@@ -274,7 +275,7 @@ def test_a_clean_phantom_passes_and_a_corner_mark_is_found(tmp_path, seed):
     for name, faults, expected in (("clean", {}, False), ("marked", {"corner_mark": 1}, True)):
         make_phantom(tmp_path / name, PhantomSettings(patients_per_class=14, slices_per_patient=3, seed=seed, faults=faults))
         manifest = scan_folder(tmp_path / name / "images", cache=tmp_path / "cache")
-        found = run_all(replace(AuditContext.of(manifest), groups=by_patient(manifest)))
+        found = run_all(context_of(manifest, groups=by_patient(manifest)))
         assert ("SHC504" in found) is expected
         assert not {"SHC501", "SHC505", "SHC507"} & set(found)
         assert all(finding.severity != "error" for finding in found.values())

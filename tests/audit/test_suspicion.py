@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from audit_data import data_set, plain
+from audit_data import context_of, data_set, plain
 from picture_data import blob, blobs, letters, named, scanned, written
 from scipy.stats import multivariate_normal
 
@@ -28,7 +28,7 @@ def mislabelled(context, rows):
     for row in rows:
         files[row] = replace(files[row], label="glioma" if files[row].label == "cyst" else "cyst")
     manifest = replace(context.manifest, files=tuple(files))
-    return replace(context, manifest=manifest, groups=tuple(range(len(files))), copies=())
+    return context_of(manifest, groups=tuple(range(len(files))), copies=())
 
 
 # ---------------------------------------------------------------------------------------------------- LBL402

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
 from vitrail.audit.descriptors import describe_all
-from vitrail.audit.groups import copies, edges_of, exact_edges, exact_groups, unite
+from vitrail.audit.groups import Edge, copies, edges_of, exact_edges, exact_groups, unite
 from vitrail.audit.patients import Patients, find_patients
 from vitrail.audit.similarity import Similarity, find_near_copies
+from vitrail.engine import computed_once
 from vitrail.records import Evidence, Finding, FloatArray, ImageFile, Manifest, Severity
 
 
@@ -56,68 +56,86 @@ class Check(Protocol):
 
 @dataclass(frozen=True)
 class AuditContext:
-    """What checks look at; what several of them need is computed once. Built by :meth:`of`.
+    """What checks look at. Built by :meth:`of`.
+
+    What several of them need is computed once, when the first asks for it: checks run in threads, and those that need no groups
+    look at the images while the near copies are searched.
 
     Attributes:
         manifest: The data set.
-        groups: Group number per file; copies of one image, slices of one volume and images of one patient share it.
-        copies: Positions of the files of every group of byte-identical files, large groups first.
-        similarity: The copies that are not byte-identical.
-        pictures: Number per file that all copies of one picture share, byte-identical or not.
         patients: Who is on the images.
         uses_shipped_parts: Whether the study keeps the data set's own test part; otherwise it draws all parts anew, and no copy
             can leak.
     """
 
     manifest: Manifest
-    groups: tuple[int, ...]
-    copies: tuple[tuple[int, ...], ...]
-    similarity: Similarity
-    pictures: tuple[int, ...]
     patients: Patients
     uses_shipped_parts: bool = True
 
     @classmethod
     def of(cls, manifest: Manifest, *, uses_shipped_parts: bool = True, patient: str | None = None) -> AuditContext:
-        """Compute what the checks share.
+        """Find out who is on the images.
 
         Raises:
             StudyError: ``patient`` (the study's ``data.patient``) is no regular expression with one group.
         """
-        patients = find_patients(manifest, patient)
-        exact = exact_groups(manifest)
-        first = [int(row) for row in np.unique(exact, return_index=True)[1] if manifest.files[int(row)].readable]
-        similarity = find_near_copies(manifest, np.array(first, dtype=np.int64))
-        same_picture = [*exact_edges(manifest), *((pair.first, pair.second) for pair in similarity.pairs)]
-        readable = [file.readable for file in manifest.files]
-        volumes = (file.volume if file.readable else "" for file in manifest.files)
-        people = (key if usable else "" for key, usable in zip(patients.keys, readable, strict=True))
-        groups = unite(len(manifest), same_picture, edges_of(volumes), edges_of(people))
-        pictures = unite(len(manifest), same_picture)
-        return cls(manifest, groups, copies(exact), similarity, pictures, patients, uses_shipped_parts)
+        return cls(manifest, find_patients(manifest, patient), uses_shipped_parts)
 
-    @cached_property
+    @computed_once
+    def exact(self) -> tuple[int, ...]:
+        """Number per file that byte-identical files share."""
+        return exact_groups(self.manifest)
+
+    @computed_once
+    def copies(self) -> tuple[tuple[int, ...], ...]:
+        """Positions of the files of every group of byte-identical files, large groups first."""
+        return copies(self.exact)
+
+    @computed_once
+    def similarity(self) -> Similarity:
+        """The copies that are not byte-identical."""
+        first = [int(row) for row in np.unique(self.exact, return_index=True)[1] if self.manifest.files[int(row)].readable]
+        return find_near_copies(self.manifest, np.array(first, dtype=np.int64))
+
+    @computed_once
+    def pictures(self) -> tuple[int, ...]:
+        """Number per file that all copies of one picture share, byte-identical or not."""
+        return unite(len(self.manifest), self._same_picture)
+
+    @computed_once
+    def groups(self) -> tuple[int, ...]:
+        """Group number per file; copies of one image, slices of one volume and images of one patient share it."""
+        files = self.manifest.files
+        volumes = (file.volume if file.readable else "" for file in files)
+        people = (key if file.readable else "" for key, file in zip(self.patients.keys, files, strict=True))
+        return unite(len(self.manifest), self._same_picture, edges_of(volumes), edges_of(people))
+
+    @property
+    def _same_picture(self) -> list[Edge]:
+        return [*exact_edges(self.manifest), *((pair.first, pair.second) for pair in self.similarity.pairs)]
+
+    @computed_once
     def alike(self) -> tuple[tuple[int, ...], ...]:
         """Positions of the files of every picture with more than one file, byte-identical or not, large groups first."""
         return copies(self.pictures)
 
-    @cached_property
+    @computed_once
     def conflicting(self) -> tuple[tuple[int, ...], ...]:
         """The groups of ``alike`` that carry more than one label."""
         files = self.manifest.files
         return tuple(rows for rows in self.alike if len({files[row].label for row in rows}) > 1)
 
-    @cached_property
+    @computed_once
     def quarantined(self) -> frozenset[str]:
         """Paths of all files of conflicting groups."""
         return frozenset(self.manifest.files[row].path for rows in self.conflicting for row in rows)
 
-    @cached_property
+    @computed_once
     def leaking(self) -> tuple[tuple[int, ...], ...]:
         """The groups of ``copies`` that stand in the test part that is used and outside it, whatever their labels."""
         return tuple(rows for rows in self.copies if self.crosses(rows))
 
-    @cached_property
+    @computed_once
     def leaked(self) -> frozenset[str]:
         """Paths of the files of the shipped test part of which a copy, a slice or, surely, the patient stands outside it."""
         shared = [*self.alike, *self.sharing(file.volume for file in self.manifest.files)]
@@ -125,12 +143,12 @@ class AuditContext:
             shared += self.sharing(self.patients.keys)
         return self._in_test(rows for rows in shared if self.crosses(rows))
 
-    @cached_property
+    @computed_once
     def doubtful(self) -> frozenset[str]:
         """Paths of the files of the shipped test part whose group stands outside it too, and that are not surely leaked."""
         return self._in_test(rows for rows in copies(self.groups) if self.crosses(rows)) - self.leaked
 
-    @cached_property
+    @computed_once
     def descriptors(self) -> FloatArray:
         """One vector per file that says what its image looks like: see :func:`vitrail.audit.descriptors.describe_all`."""
         return describe_all(self.manifest)

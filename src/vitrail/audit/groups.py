@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 
-import numpy as np
-
 from vitrail.records import Manifest
 
 Edge = tuple[int, int]
@@ -26,18 +24,19 @@ def unite(size: int, *edge_sets: Iterable[Edge]) -> tuple[int, ...]:
     Returns:
         The group number of every file, counted from 0 in the order of the groups' first files.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    first = list(range(size))  # of every file, one that stands earlier in its group, or itself where none does (union-find)
 
-    edges = np.array(list(chain.from_iterable(edge_sets)), dtype=np.int64).reshape(-1, 2)
-    if len(edges) == 0:
-        return tuple(range(size))
-    graph = coo_array((np.ones(len(edges), dtype=np.int8), (edges[:, 0], edges[:, 1])), shape=(size, size))
-    component = connected_components(graph, directed=False)[1]
-    first, inverse = np.unique(component, return_index=True, return_inverse=True)[1:]
-    number = np.empty(len(first), dtype=np.int64)
-    number[np.argsort(first)] = np.arange(len(first))
-    return tuple(number[inverse].tolist())
+    def root(row: int) -> int:
+        while first[row] != row:
+            first[row] = first[first[row]]  # halves the way of the next who asks
+            row = first[row]
+        return row
+
+    for one, other in chain.from_iterable(edge_sets):
+        low, high = sorted((root(one), root(other)))
+        first[high] = low
+    number: dict[int, int] = {}
+    return tuple(number.setdefault(root(row), len(number)) for row in range(size))
 
 
 def exact_edges(manifest: Manifest) -> list[Edge]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from vitrail.audit.additive import DoubleArray, Property
 from vitrail.audit.strokes import PLACES, strokes
+from vitrail.engine import map_in_order
 from vitrail.records import ByteArray, ImageFile, IntArray, Manifest
 from vitrail.row_file import RowFile
 
@@ -206,8 +207,12 @@ class _Seen:
 
 def _look(thumbnails: RowFile, rows: IntArray) -> _Seen:
     """Measure the thumbnails, some at a time."""
-    blocks = (thumbnails[rows[start : start + _BLOCK]] for start in range(0, len(rows), _BLOCK))
-    frames, levels, found = zip(*((_frame(block), _levels(block), strokes(block)) for block in blocks), strict=True)
+
+    def look(start: int) -> tuple[list[Property], list[Property], dict[str, npt.NDArray[np.float64]]]:
+        block = thumbnails[rows[start : start + _BLOCK]]
+        return _frame(block), _levels(block), strokes(block)
+
+    frames, levels, found = zip(*map_in_order(look, range(0, len(rows), _BLOCK)), strict=True)
     border, intensity = _columns(frames), _columns(levels)
     height, area = (np.concatenate([part[name] for part in found], axis=1) for name in ("height", "area"))
     corners, middle = float(area[:-1].mean()), float(area[-1].mean())
