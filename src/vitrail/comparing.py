@@ -243,6 +243,7 @@ def _on_common_images(entries: Sequence[_Entry], *, resamples: int, seed: int) -
                 seed=seed,
                 test_openings=entry.evaluation.test_openings,
                 test_openings_of_data=entry.evaluation.test_openings_of_data,
+                decision=entry.evaluation.decision,
             ),
         )
         for entry, own_validation, own_test in zip(entries, validation, test, strict=True)

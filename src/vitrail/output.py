@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from vitrail.audit import summary
+from vitrail.decision import Decision
 from vitrail.evaluation import MEANING, held_against_baselines, leaderboard_row
 from vitrail.models import ImagePrediction
 from vitrail.records import AuditReport, Estimate, Evaluation, Finding, Manifest, RunResult
@@ -377,9 +378,10 @@ def print_demo(verdicts: Sequence[Verdict]) -> None:
     Console(highlight=False).print(table)
 
 
-def print_predictions(answers: Sequence[ImagePrediction]) -> None:
-    """Print one row per image with all its scores."""
-    table = Table(caption="Scores, not diagnoses. Not a medical device.", caption_justify="left")
+def print_predictions(answers: Sequence[ImagePrediction], *, decision: Decision | None = None) -> None:
+    """Print one row per image with all its scores, and the threshold where there is one."""
+    told = f"Predicted: {decision.words}. " if decision is not None and decision.threshold is not None else ""
+    table = Table(caption=escape(f"{told}Scores, not diagnoses. Not a medical device."), caption_justify="left")
     table.add_column("image", overflow="fold")
     table.add_column("predicted")
     table.add_column("scores", overflow="fold")

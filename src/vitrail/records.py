@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.decision import Decision
 from vitrail.row_file import RowFile
 from vitrail.storage import fingerprint
 
@@ -504,6 +505,8 @@ class Predictions:
         groups: Group number per image, shape (n,); intervals resample groups.
         clean: Whether the image counts for the clean score (nothing of it stands in training for sure, no conflicting
             label), shape (n,).
+        decided: Index of the class that the model's rule gave each image, shape (n,); on validation images by thresholds that
+            other validation images chose; ``None``: the class with the highest score.
     """
 
     model: str
@@ -515,11 +518,18 @@ class Predictions:
     probabilities: npt.NDArray[np.float64]
     groups: IntArray
     clean: npt.NDArray[np.bool_]
+    decided: IntArray | None = None
 
     @property
     def predicted(self) -> IntArray:
-        """Index of the class with the highest score, shape (n,)."""
-        return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
+        """Index of the predicted class, shape (n,)."""
+        highest = np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
+        return highest if self.decided is None else self.decided
+
+    @property
+    def answers(self) -> npt.NDArray[np.float64]:
+        """1 for the predicted class and 0 for the others, shape (n, classes): the decision in the form of scores."""
+        return np.asarray(np.eye(len(self.classes))[self.predicted], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -571,12 +581,15 @@ class Evaluation:
     Attributes:
         model: The model's name in the study.
         classes: Class names.
-        validation: On the validation images (they chose the epoch and the champion: optimistic).
+        validation: On the validation images (they chose the epoch and the champion: optimistic). A threshold is judged on
+            those that did not choose it.
         test: On all test images: the official score.
         test_clean: Without test images that also stand in training and without conflicting copies: the headline.
         test_openings: How often the test images were opened for this model of this study; ``--fresh`` does not set it back.
         test_openings_of_data: How often the test images of this data set were opened from this output folder, for any model of
             any study: every look at them that guides a next study makes the scores more optimistic.
+        decision: How scores become a class; ``None``: the highest score (evaluations from before there were any).
+        test_clean_at_half: The clean test images with a threshold of 0.5; ``None`` where that is the rule.
     """
 
     model: str
@@ -586,6 +599,8 @@ class Evaluation:
     test_clean: Scores
     test_openings: int
     test_openings_of_data: int = 1
+    decision: Decision | None = None
+    test_clean_at_half: Scores | None = None
 
 
 @dataclass(frozen=True)
