@@ -63,6 +63,7 @@ def run_summary(result: RunResult) -> dict[str, Any]:
         "report": str(report) if report.exists() else None,
         "package": str(result.champion_package) if result.champion_package else None,
         "champion": result.champion or None,
+        "champion_reason": result.champion_reason,
         "audit": summary(result.audit),
         "leaderboard": leaderboard,
         "baselines": [
@@ -193,6 +194,8 @@ def print_comparison(result: ComparisonResult) -> None:
             differences = (_signed(row.differences[key]) for key in ("balanced_accuracy", "auc_weighted"))
             table.add_row("" if place else escape(challenger), part.replace("_", " "), *differences, p_value)
     console.print(table)
+    if comparison.champion_reason:
+        console.print(escape(f"Champion: {comparison.champion_reason}."))
     console.print(f"★ best balanced accuracy on the validation images. Compared on {escape(comparison.images)}.")
     console.print(f"Page  {result.page}", soft_wrap=True, markup=False)
     champion = comparison.candidates[0]
@@ -265,6 +268,8 @@ def print_run(result: RunResult) -> None:
             console.print(f"Below the line: baselines. {MEANING}")
             for number, sentence in enumerate(held_against_baselines(result)):
                 console.print(f"[yellow]{escape(sentence)}[/]" if number else escape(sentence))
+        if result.champion_reason:
+            console.print(escape(f"Champion: {result.champion_reason}."))
         console.print("★ best balanced accuracy on the validation images. Not a medical device: research and teaching.")
     else:
         for model in result.models:

@@ -721,13 +721,16 @@ class RunResult:
         audit: What is wrong with it.
         split: Who trained, who tested.
         models: In the order of the study.
-        champion: Name of the model with the best validation score; empty when none was trained.
+        champion: Name of the model with the best validation score, or of a member of it that does as well; empty when none was
+            trained.
         provenance: What made the run.
         study: The study as YAML text.
         baselines: What the models must be held against, simplest first; they have no package. Empty before the evaluation, and
             where the study wants none.
         differences: Every evaluated model against every baseline.
         energy: Electricity that training, evaluation and explanation took together.
+        champion_reason: How an ensemble with the best validation score compares with its best member, and which of them is the
+            champion for that; empty where no ensemble is first.
     """
 
     name: str
@@ -742,6 +745,7 @@ class RunResult:
     baselines: tuple[ModelResult, ...] = field(default=(), repr=False)
     differences: tuple[Difference, ...] = field(default=(), repr=False)
     energy: Energy = Energy()
+    champion_reason: str = ""
 
     def trained(self) -> Iterator[ModelResult]:
         """The models that were trained and evaluated."""

@@ -109,7 +109,9 @@ def test_everything_that_decides_decides_so(done, faint):
     image = between(done, faint)
     (one,) = answer("predict", done["package"], image)
     assert one["probabilities"][one["predicted"]] < 0.5, "it is not the class with the highest score"
-    assert f"{done['leaderboard'][0]['decision']['threshold']:.3g}" in " ".join(ask("predict", done["package"], image).stdout.split())
+    assert f"{done['leaderboard'][0]['decision']['threshold']:.3g}" in " ".join(
+        ask("predict", done["package"], image).stdout.split()
+    )
     (explained,) = answer("explain", done["package"], image, "--output", Path(done["run"]).parent / "maps")
     assert explained["target"] == one["predicted"]
     assert not any("not chosen" in warning for warning in explained["warnings"])

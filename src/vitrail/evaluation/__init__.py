@@ -5,6 +5,7 @@ A metric is one function in ``metrics.py`` and one line in a dictionary there.
 
 from vitrail.evaluation.against_baselines import MEANING, compare_with_baselines, held_against_baselines
 from vitrail.evaluation.cases import pick_cases
+from vitrail.evaluation.championship import Chosen, choose_champion
 from vitrail.evaluation.curves import RocCurve, roc_curve
 from vitrail.evaluation.evaluate import champion, evaluate, evaluation_of, leaderboard_row
 from vitrail.evaluation.gain import Gain, paired_gain
@@ -24,12 +25,14 @@ __all__ = [
     "CLASS_METRICS",
     "MEANING",
     "OVERALL_METRICS",
+    "Chosen",
     "Gain",
     "Metric",
     "RocCurve",
     "best_threshold",
     "champion",
     "check_threshold",
+    "choose_champion",
     "choose_decision",
     "compare_with_baselines",
     "decide_held_out",

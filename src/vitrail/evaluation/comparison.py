@@ -98,11 +98,12 @@ class Comparison:
         name: Of the study.
         data_fingerprint: Of the data set.
         images: Which images the models are compared on, in words.
-        champion: Name of the candidate with the best validation score.
+        champion: Name of the candidate with the best validation score, or of a member of it that does as well.
         candidates: Champion first, then by validation score.
         challengers: Name of every other candidate -> part -> how it does against the champion.
         resamples: Bootstrap resamples behind every interval.
         seed: Of the resampling.
+        champion_reason: See :attr:`vitrail.records.RunResult.champion_reason`.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Comparison:
     challengers: dict[str, dict[PartName, PairedComparison]]
     resamples: int
     seed: int
+    champion_reason: str = ""
 
 
 def compare_pair(champion: Predictions, challenger: Predictions, *, resamples: int, seed: int) -> PairedComparison:

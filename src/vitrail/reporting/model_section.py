@@ -139,6 +139,7 @@ class Leaderboard:
         baselines: What the models are held against, simplest first.
         meaning: What a model that does not beat them has shown.
         held: How champion and models compare with them, a sentence each.
+        reason: How an ensemble that is first compares with its best member; empty where none is.
     """
 
     standings: tuple[Standing, ...]
@@ -150,6 +151,7 @@ class Leaderboard:
     baselines: tuple[Standing, ...]
     meaning: str
     held: tuple[str, ...]
+    reason: str
 
 
 def ranked(result: RunResult) -> tuple[ModelResult, ...]:
@@ -184,6 +186,7 @@ def leaderboard(result: RunResult) -> Leaderboard:
         baselines=baselines,
         meaning=MEANING,
         held=held_against_baselines(result),
+        reason=result.champion_reason,
     )
 
 
