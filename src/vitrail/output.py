@@ -268,6 +268,10 @@ def print_run(result: RunResult) -> None:
             console.print(f"Below the line: baselines. {MEANING}")
             for number, sentence in enumerate(held_against_baselines(result)):
                 console.print(f"[yellow]{escape(sentence)}[/]" if number else escape(sentence))
+        best = next((model.evaluation for model in result.models if model.name == result.champion), None)
+        decision = best.decision if best is not None else None
+        if decision is not None and len(result.manifest.classes) == 2:
+            console.print(escape(f"Predicted by {result.champion}: {decision.words} ({decision.reason})."))
         if result.champion_reason:
             console.print(escape(f"Champion: {result.champion_reason}."))
         console.print("★ best balanced accuracy on the validation images. Not a medical device: research and teaching.")

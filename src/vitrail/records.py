@@ -523,8 +523,7 @@ class Predictions:
     @property
     def predicted(self) -> IntArray:
         """Index of the predicted class, shape (n,)."""
-        highest = np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
-        return highest if self.decided is None else self.decided
+        return self.decided if self.decided is not None else np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
 
     @property
     def answers(self) -> npt.NDArray[np.float64]:

@@ -95,6 +95,14 @@ def test_the_scores_of_the_report_are_at_the_threshold(done):
     assert "no test image had a say" in page
 
 
+def test_people_are_told_the_rule_and_why(done, faint, images, tmp_path):
+    told = " ".join(
+        ask("run", faint, "--models", "forest", "--output", Path(done["run"]).parent, *options(*SETTINGS)).stdout.split()
+    )
+    assert f"Predicted by forest: ill where its score is at least {done['leaderboard'][0]['decision']['threshold']:.3g}" in told
+    assert "the largest balanced accuracy on" in told
+
+
 def between(done: dict, faint: Path) -> Path:
     """A test image that the threshold calls ill, and the highest score healthy (or the other way round)."""
     table, _, _ = rows(done, "test")

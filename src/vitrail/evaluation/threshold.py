@@ -2,7 +2,8 @@
 
 Only the order of the validation scores counts, so a whole interval of thresholds does equally well. Its middle on the scale of
 log-odds is taken: the threshold that the scores of other images are least likely to straddle, also where validation scores of
-the two classes lie far apart. ``balanced`` is the point with the largest Youden's J (Youden 1950).
+the two classes lie far apart. ``balanced`` is the point with the largest Youden's J (Youden 1950). Where the best threshold lies
+is known far less well than how good it is; its interval (percentiles of the bootstrap) says so roughly.
 """
 
 from __future__ import annotations
