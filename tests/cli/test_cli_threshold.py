@@ -103,6 +103,14 @@ def test_people_are_told_the_rule_and_why(done, faint, images, tmp_path):
     assert "the largest balanced accuracy on" in told
 
 
+def test_with_more_classes_the_highest_score_decides_and_the_report_says_why(finished):
+    for row in [*finished.json["leaderboard"], *finished.json["baselines"]]:
+        assert (row["decision"]["rule"], row["decision"]["threshold"], row["test_clean_at_half"]) == ("highest", None, None)
+    page = Path(finished.json["report"]).read_text()
+    assert "the class with the highest score" in page and "there are 3 classes, and a threshold divides two" in page
+    assert "At 0.5, for comparison" not in page
+
+
 def between(done: dict, faint: Path) -> Path:
     """A test image that the threshold calls ill, and the highest score healthy (or the other way round)."""
     table, _, _ = rows(done, "test")
