@@ -39,6 +39,7 @@ from vitrail.training import (
     BASELINES,
     Job,
     Predict,
+    Trained,
     choose_views,
     combine,
     fit_baseline,
@@ -63,21 +64,7 @@ def train_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: Met
         with meter.lap(f"{settings.name}: training", note=resumed) as lap:
             trained = train(settings, job)
             views, choice = choose_views(settings, trained, job)
-            title = f"{settings.name}: validation images"
-
-            def validation() -> Scores:
-                return view_scores(
-                    trained.embedder,
-                    trained.head,
-                    job.manifest,
-                    job.validation_rows,
-                    views=VIEWS[views],
-                    cache=job.cache,
-                    progress=job.progress,
-                    title=title,
-                )
-
-            decision = _decision(validation, job.study, job.manifest, job.split)
+            decision = _decision(lambda: _validation_scores(trained, views, job), job.study, job.manifest, job.split)
     except UsageError:
         raise
     except VitrailError as error:
@@ -137,6 +124,15 @@ def combine_models(settings: EnsembleSettings, job: Job, folder: RunFolder, mete
         decision=decision,
     )
     write_record(model.training, replace(combined.training, energy=lap.energy))
+
+
+def _validation_scores(trained: Trained, views: Literal["none", "mirror", "shifts"], job: Job) -> Scores:
+    """Score the validation images with a model that is not packed yet; the evaluation finds its vectors in the cache."""
+    title = f"{trained.training.model}: validation images"
+    halves, kept = (trained.embedder, trained.head), job.cache
+    return view_scores(
+        *halves, job.manifest, job.validation_rows, views=VIEWS[views], cache=kept, progress=job.progress, title=title
+    )
 
 
 def _decision(validation: Callable[[], Scores], study: Study, manifest: Manifest, split: Split) -> Decision:
