@@ -182,7 +182,12 @@ PLAIN_STUDIES = st.fixed_dictionaries(
         "augment": AUGMENT,
         "models": models(),
         "training": TRAINING,
-        "evaluation": _some(resamples=st.integers(200, 100_000)),
+        "evaluation": _some(
+            resamples=st.integers(200, 100_000),
+            threshold=st.sampled_from(["auto", "half", "balanced"]),
+            reach=st.floats(0.01, 1),
+            positive=st.none() | NAMES,
+        ),
         "explanation": _some(gallery=st.integers(0, 50)),
         "tracking": _some(enabled=st.booleans(), uri=st.none() | TEXTS, experiment=st.none() | TEXTS),
     },

@@ -393,7 +393,8 @@ def predict(
     from vitrail.output import print_predictions
 
     _require_files(images)
-    answers = load_package(package).predict(images, progress=_progress(quiet))
+    loaded = load_package(package)
+    answers = loaded.predict(images, progress=_progress(quiet))
     if as_json:
         _print_json(
             [
@@ -404,7 +405,7 @@ def predict(
             ]
         )
     else:
-        print_predictions(answers)
+        print_predictions(answers, decision=loaded.decision)
     if any(answer.error for answer in answers):
         raise typer.Exit(1)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vitrail.errors import UsageError
-from vitrail.evaluation import champion, evaluation_of, leaderboard_row, load_predictions
+from vitrail.evaluation import choose_champion, evaluation_of, leaderboard_row, load_predictions
 from vitrail.evaluation.comparison import (
     PARTS,
     Candidate,
@@ -23,7 +23,7 @@ from vitrail.evaluation.comparison import (
     restricted,
 )
 from vitrail.records import Evaluation, Predictions, Provenance, RunResult
-from vitrail.run_folder import RunFolder, plain_study
+from vitrail.run_folder import RunFolder, counting_members, plain_study
 from vitrail.settings import EvaluationSettings
 from vitrail.storage import fingerprint, read_record
 from vitrail.study import Study
@@ -41,6 +41,7 @@ class _Entry:
     evaluation: Evaluation
     validation: Predictions
     test: Predictions
+    members: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,15 @@ def compare_runs(paths: Sequence[Path]) -> Comparison:
             f"different splits of the same data: only the {len(one.validation.truth):,} images that are validation images, and "
             f"the {len(one.test.truth):,} that are test images, in all of them"
         )
-    best = champion([entry.evaluation for entry in entries])
+    validation = {entry.name: entry.validation for entry in entries}
+    chosen = choose_champion(
+        [entry.evaluation for entry in entries],
+        members={entry.name: entry.members for entry in entries},
+        validation=validation.__getitem__,
+        resamples=resamples,
+        seed=seed,
+    )
+    best = chosen.name
     ordered = sorted(entries, key=lambda entry: (entry.name != best, -_score(entry.evaluation)))
     return Comparison(
         name=runs[0].name,
@@ -104,6 +113,7 @@ def compare_runs(paths: Sequence[Path]) -> Comparison:
         challengers=_challengers(ordered, resamples=resamples, seed=seed),
         resamples=resamples,
         seed=seed,
+        champion_reason=chosen.reason,
     )
 
 
@@ -119,6 +129,7 @@ def comparison_summary(comparison: Comparison) -> dict[str, Any]:
         "images": comparison.images,
         "champion": comparison.champion,
         "chosen_by": "balanced accuracy on the validation images",
+        "champion_reason": comparison.champion_reason,
         "candidates": [
             {
                 "name": one.name,
@@ -199,6 +210,7 @@ def _entries(run: RunResult, prefix: str) -> list[_Entry]:
                 evaluation=dataclasses.replace(model.evaluation, model=name),
                 validation=load_predictions(folder.model(model.name).predictions("validation")),
                 test=model.predictions,
+                members=tuple(prefix + member for member in counting_members(model.training)),
             )
         )
     if not entries:
@@ -243,6 +255,7 @@ def _on_common_images(entries: Sequence[_Entry], *, resamples: int, seed: int) -
                 seed=seed,
                 test_openings=entry.evaluation.test_openings,
                 test_openings_of_data=entry.evaluation.test_openings_of_data,
+                decision=entry.evaluation.decision,
             ),
         )
         for entry, own_validation, own_test in zip(entries, validation, test, strict=True)

@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from vitrail.audit import summary
+from vitrail.decision import Decision
 from vitrail.evaluation import MEANING, held_against_baselines, leaderboard_row
 from vitrail.models import ImagePrediction
 from vitrail.records import AuditReport, Estimate, Evaluation, Finding, Manifest, RunResult
@@ -62,6 +63,7 @@ def run_summary(result: RunResult) -> dict[str, Any]:
         "report": str(report) if report.exists() else None,
         "package": str(result.champion_package) if result.champion_package else None,
         "champion": result.champion or None,
+        "champion_reason": result.champion_reason,
         "audit": summary(result.audit),
         "leaderboard": leaderboard,
         "baselines": [
@@ -192,6 +194,8 @@ def print_comparison(result: ComparisonResult) -> None:
             differences = (_signed(row.differences[key]) for key in ("balanced_accuracy", "auc_weighted"))
             table.add_row("" if place else escape(challenger), part.replace("_", " "), *differences, p_value)
     console.print(table)
+    if comparison.champion_reason:
+        console.print(escape(f"Champion: {comparison.champion_reason}."))
     console.print(f"★ best balanced accuracy on the validation images. Compared on {escape(comparison.images)}.")
     console.print(f"Page  {result.page}", soft_wrap=True, markup=False)
     champion = comparison.candidates[0]
@@ -264,6 +268,12 @@ def print_run(result: RunResult) -> None:
             console.print(f"Below the line: baselines. {MEANING}")
             for number, sentence in enumerate(held_against_baselines(result)):
                 console.print(f"[yellow]{escape(sentence)}[/]" if number else escape(sentence))
+        best = next((model.evaluation for model in result.models if model.name == result.champion), None)
+        decision = best.decision if best is not None else None
+        if decision is not None and len(result.manifest.classes) == 2:
+            console.print(escape(f"Predicted by {result.champion}: {decision.words} ({decision.reason})."))
+        if result.champion_reason:
+            console.print(escape(f"Champion: {result.champion_reason}."))
         console.print("★ best balanced accuracy on the validation images. Not a medical device: research and teaching.")
     else:
         for model in result.models:
@@ -377,9 +387,10 @@ def print_demo(verdicts: Sequence[Verdict]) -> None:
     Console(highlight=False).print(table)
 
 
-def print_predictions(answers: Sequence[ImagePrediction]) -> None:
-    """Print one row per image with all its scores."""
-    table = Table(caption="Scores, not diagnoses. Not a medical device.", caption_justify="left")
+def print_predictions(answers: Sequence[ImagePrediction], *, decision: Decision | None = None) -> None:
+    """Print one row per image with all its scores, and the threshold where there is one."""
+    told = f"Predicted: {decision.words}. " if decision is not None and decision.threshold is not None else ""
+    table = Table(caption=escape(f"{told}Scores, not diagnoses. Not a medical device."), caption_justify="left")
     table.add_column("image", overflow="fold")
     table.add_column("predicted")
     table.add_column("scores", overflow="fold")

@@ -22,6 +22,7 @@ from vitrail.datasets import find_layout, scan_folder
 from vitrail.energy import Meter, check_energy
 from vitrail.engine import share_cores
 from vitrail.errors import Problem, StudyError, UsageError
+from vitrail.evaluation import check_threshold
 from vitrail.models import check_continued_data, check_model, identity, members_of
 from vitrail.preprocess import remarks, view_remarks
 from vitrail.progress import SILENT, Progress
@@ -134,6 +135,7 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
     if study.audit.strict:
         enforce(audit_report)
     audit_report = with_groups(audit_report, manifest, settings=study.split)
+    check_threshold(study.evaluation, manifest.classes)
     for settings in study.models:
         check_continued_data(settings, data_fingerprint=manifest.fingerprint)
     folder = run_folder_of(study, manifest)

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.decision import Decision
 from vitrail.row_file import RowFile
 from vitrail.storage import fingerprint
 
@@ -504,6 +505,8 @@ class Predictions:
         groups: Group number per image, shape (n,); intervals resample groups.
         clean: Whether the image counts for the clean score (nothing of it stands in training for sure, no conflicting
             label), shape (n,).
+        decided: Index of the class that the model's rule gave each image, shape (n,); on validation images by thresholds that
+            other validation images chose; ``None``: the class with the highest score.
     """
 
     model: str
@@ -515,11 +518,17 @@ class Predictions:
     probabilities: npt.NDArray[np.float64]
     groups: IntArray
     clean: npt.NDArray[np.bool_]
+    decided: IntArray | None = None
 
     @property
     def predicted(self) -> IntArray:
-        """Index of the class with the highest score, shape (n,)."""
-        return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
+        """Index of the predicted class, shape (n,)."""
+        return self.decided if self.decided is not None else np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
+
+    @property
+    def answers(self) -> npt.NDArray[np.float64]:
+        """1 for the predicted class and 0 for the others, shape (n, classes): the decision in the form of scores."""
+        return np.asarray(np.eye(len(self.classes))[self.predicted], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -571,12 +580,15 @@ class Evaluation:
     Attributes:
         model: The model's name in the study.
         classes: Class names.
-        validation: On the validation images (they chose the epoch and the champion: optimistic).
+        validation: On the validation images (they chose the epoch and the champion: optimistic). A threshold is judged on
+            those that did not choose it.
         test: On all test images: the official score.
         test_clean: Without test images that also stand in training and without conflicting copies: the headline.
         test_openings: How often the test images were opened for this model of this study; ``--fresh`` does not set it back.
         test_openings_of_data: How often the test images of this data set were opened from this output folder, for any model of
             any study: every look at them that guides a next study makes the scores more optimistic.
+        decision: How scores become a class; ``None``: the highest score (evaluations from before there were any).
+        test_clean_at_half: The clean test images with a threshold of 0.5; ``None`` where that is the rule.
     """
 
     model: str
@@ -586,6 +598,8 @@ class Evaluation:
     test_clean: Scores
     test_openings: int
     test_openings_of_data: int = 1
+    decision: Decision | None = None
+    test_clean_at_half: Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -706,13 +720,16 @@ class RunResult:
         audit: What is wrong with it.
         split: Who trained, who tested.
         models: In the order of the study.
-        champion: Name of the model with the best validation score; empty when none was trained.
+        champion: Name of the model with the best validation score, or of a member of it that does as well; empty when none was
+            trained.
         provenance: What made the run.
         study: The study as YAML text.
         baselines: What the models must be held against, simplest first; they have no package. Empty before the evaluation, and
             where the study wants none.
         differences: Every evaluated model against every baseline.
         energy: Electricity that training, evaluation and explanation took together.
+        champion_reason: How an ensemble with the best validation score compares with its best member, and which of them is the
+            champion for that; empty where no ensemble is first.
     """
 
     name: str
@@ -727,6 +744,7 @@ class RunResult:
     baselines: tuple[ModelResult, ...] = field(default=(), repr=False)
     differences: tuple[Difference, ...] = field(default=(), repr=False)
     energy: Energy = Energy()
+    champion_reason: str = ""
 
     def trained(self) -> Iterator[ModelResult]:
         """The models that were trained and evaluated."""

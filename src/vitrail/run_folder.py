@@ -26,7 +26,7 @@ from pathlib import Path
 
 from vitrail.energy import total_use
 from vitrail.errors import OutputError, UsageError
-from vitrail.evaluation import champion, load_predictions
+from vitrail.evaluation import choose_champion, load_predictions
 from vitrail.explanation import load_explanations
 from vitrail.models import identity
 from vitrail.models.continued import WEIGHTS
@@ -194,6 +194,13 @@ class RunFolder:
         audit = read_record(self.audit, AuditReport)
         models = tuple(self.model(settings.name).result(settings) for settings in study.models)
         evaluations = [model.evaluation for model in models if model.evaluation is not None]
+        chosen = choose_champion(
+            evaluations,
+            members={model.name: counting_members(model.training) for model in models if model.training is not None},
+            validation=lambda name: load_predictions(self.model(name).predictions("validation")),
+            resamples=study.evaluation.resamples,
+            seed=study.seed,
+        )
         return RunResult(
             name=study.name,
             folder=self.path,
@@ -201,12 +208,13 @@ class RunFolder:
             audit=audit,
             split=load_split(self.split, manifest, audit),
             models=models,
-            champion=champion(evaluations) if evaluations else "",
+            champion=chosen.name,
             provenance=read_record(self.provenance, Provenance),
             study=self.study.read_text(encoding="utf-8"),
             baselines=self._baselines() if study.evaluation.baselines else (),
             differences=self._differences({evaluation.model for evaluation in evaluations}) if study.evaluation.baselines else (),
             energy=total_use(self.energy),
+            champion_reason=chosen.reason,
         )
 
     def _baselines(self) -> tuple[ModelResult, ...]:
@@ -229,6 +237,11 @@ class RunFolder:
         if not self.differences.exists():
             return ()
         return tuple(one for one in read_record(self.differences, list[Difference]) if one.model in evaluated)
+
+
+def counting_members(training: Training) -> tuple[str, ...]:
+    """Return the names of an ensemble's members that have a weight; none of any other model."""
+    return tuple(member.name for member in training.members if member.weight > 0)
 
 
 def run_folder_of(study: Study, manifest: Manifest) -> RunFolder:

@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     ValidationInfo,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -365,11 +366,32 @@ class EvaluationSettings(Settings):
     resamples: int = Field(
         default=2000, ge=200, le=100_000, description="Bootstrap resamples of groups behind every 95 % interval."
     )
+    threshold: Literal["auto", "half", "balanced", "sensitivity", "specificity"] = Field(
+        default="auto",
+        description="Two classes: from which score on the one is predicted and not the other, chosen on the validation images. "
+        "balanced: the largest balanced accuracy; sensitivity, specificity: `reach` is reached for the class `positive`; half: "
+        "0.5; auto: balanced where each class has 50 independent validation images, else half. More classes: the highest score.",
+    )
+    reach: float = Field(
+        default=0.95, gt=0, le=1, description="Share that threshold sensitivity or specificity reaches on the validation images."
+    )
+    positive: str | None = Field(
+        default=None,
+        description="The class whose sensitivity or specificity is meant (specificity: of not finding it); null: none named.",
+    )
     baselines: bool = Field(
         default=True,
         description="Evaluate three baselines beside the models: the most frequent class, a forest on file properties alone, the "
         "nearest thumbnails. They take seconds and open no image.",
     )
+
+    @field_validator("positive")
+    @classmethod
+    def _name_positive(cls, positive: str | None, info: ValidationInfo) -> str | None:
+        threshold = info.data.get("threshold")
+        if threshold in ("sensitivity", "specificity") and not positive:
+            raise ValueError(f"must name a class: the {threshold} of one class is that of the other turned round")
+        return positive
 
 
 class ExplanationSettings(Settings):

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
+
+from vitrail.decision import Decision, decide
 from vitrail.energy import Meter
 from vitrail.errors import UsageError, VitrailError
 from vitrail.evaluation import (
+    choose_decision,
     compare_with_baselines,
+    decide_held_out,
     evaluation_of,
+    fixed_decision,
     load_predictions,
     note_test_opening,
     pick_cases,
@@ -20,6 +27,7 @@ from vitrail.evaluation import (
 from vitrail.explanation import explain_image, save_explanations
 from vitrail.models import load_package, members_of, save_ensemble, save_package
 from vitrail.models.heads import Scores
+from vitrail.preprocess import VIEWS
 from vitrail.progress import Progress
 from vitrail.records import Manifest, Part, Predictions, RunResult, Split, Training
 from vitrail.run_folder import ModelFolder, RunFolder, openings_of
@@ -31,12 +39,14 @@ from vitrail.training import (
     BASELINES,
     Job,
     Predict,
+    Trained,
     choose_views,
     combine,
     fit_baseline,
     packed_as,
     score_rows,
     train,
+    view_scores,
 )
 
 
@@ -54,6 +64,7 @@ def train_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: Met
         with meter.lap(f"{settings.name}: training", note=resumed) as lap:
             trained = train(settings, job)
             views, choice = choose_views(settings, trained, job)
+            decision = _decision(lambda: _validation_scores(trained, views, job), job.study, job.manifest, job.split)
     except UsageError:
         raise
     except VitrailError as error:
@@ -71,6 +82,7 @@ def train_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: Met
         data_fingerprint=job.manifest.fingerprint,
         study_fingerprint=job.study.fingerprint,
         test_time_augmentation=views,
+        decision=decision,
     )
     chosen = (choice,) if choice else ()
     training = replace(trained.training, energy=lap.energy, test_time_augmentation=views, choices=chosen)
@@ -94,6 +106,7 @@ def combine_models(settings: EnsembleSettings, job: Job, folder: RunFolder, mete
     try:
         with meter.lap(f"{settings.name}: training") as lap:
             combined = combine(settings, job, packages, parameters=parameters)
+            decision = _decision(lambda: combined.validation, job.study, job.manifest, job.split)
     except UsageError:
         raise
     except VitrailError as error:
@@ -108,8 +121,31 @@ def combine_models(settings: EnsembleSettings, job: Job, folder: RunFolder, mete
         members={name: (combined.weights[name], path) for name, path in packages.items() if path},
         data_fingerprint=job.manifest.fingerprint,
         study_fingerprint=job.study.fingerprint,
+        decision=decision,
     )
     write_record(model.training, replace(combined.training, energy=lap.energy))
+
+
+def _validation_scores(trained: Trained, views: Literal["none", "mirror", "shifts"], job: Job) -> Scores:
+    """Score the validation images with a model that is not packed yet; the evaluation finds its vectors in the cache."""
+    title = f"{trained.training.model}: validation images"
+    halves, kept = (trained.embedder, trained.head), job.cache
+    return view_scores(
+        *halves, job.manifest, job.validation_rows, views=VIEWS[views], cache=kept, progress=job.progress, title=title
+    )
+
+
+def _decision(validation: Callable[[], Scores], study: Study, manifest: Manifest, split: Split) -> Decision:
+    """Choose how scores become a class. Only validation images have a say; they are scored only where a threshold is chosen."""
+    rows = split.rows("validation")
+    return fixed_decision(study.evaluation, manifest.classes) or choose_decision(
+        manifest.labels[rows],
+        np.asarray(split.groups, dtype=np.int64)[rows],
+        validation(),
+        classes=manifest.classes,
+        settings=study.evaluation,
+        seed=study.seed,
+    )
 
 
 def evaluate_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: Meter) -> None:
@@ -124,7 +160,7 @@ def evaluate_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: 
         return score_rows(package, job.manifest, job.split.rows(part), cache=job.cache, progress=job.progress, title=title)
 
     with meter.lap(f"{settings.name}: evaluation"):
-        _score(settings.name, scores, job.study, job.manifest, job.split, model)
+        _score(settings.name, scores, job.study, job.manifest, job.split, model, decision=package.decision)
 
 
 def _score(
@@ -135,12 +171,18 @@ def _score(
     split: Split,
     folder: ModelFolder,
     *,
+    decision: Decision | None,
     opened_for: str = "",
 ) -> None:
     """Evaluate whatever gives scores, models and baselines alike; the opening of the test images is noted before it happens."""
 
     def predict(part: Literal["validation", "test"]) -> Predictions:
-        predictions = predictions_of(name, manifest, split, part=part, probabilities=scores(part))
+        rows, probabilities = split.rows(part), scores(part)
+        decided = decide(probabilities, manifest.classes, decision)
+        if part == "validation" and decision is not None:
+            truth, groups = manifest.labels[rows], np.asarray(split.groups, dtype=np.int64)[rows]
+            decided = decide_held_out(truth, groups, probabilities, classes=manifest.classes, decision=decision, seed=study.seed)
+        predictions = predictions_of(name, manifest, split, part=part, probabilities=probabilities, decided=decided)
         save_predictions(folder.predictions(part), predictions)
         return predictions
 
@@ -156,6 +198,7 @@ def _score(
         seed=study.seed,
         test_openings=of_model,
         test_openings_of_data=of_data,
+        decision=decision,
     )
     write_record(folder.evaluation, evaluation)
 
@@ -174,10 +217,13 @@ def evaluate_baselines(study: Study, manifest: Manifest, split: Split, folder: R
                 predict, training = fit_baseline(baseline, manifest, split, seed=study.seed)
                 write_record(own.training, training)
 
+                @functools.cache  # the validation images are asked for twice: for the threshold, and for the score
                 def scores(part: Part, predict: Predict = predict) -> Scores:
                     return predict(split.rows(part))
 
-                _score(baseline.name, scores, study, manifest, split, own, opened_for=f"baseline {baseline.name}")
+                decision = _decision(lambda: scores("validation"), study, manifest, split)
+                opened_for = f"baseline {baseline.name}"
+                _score(baseline.name, scores, study, manifest, split, own, decision=decision, opened_for=opened_for)
             advance()
     tested = [load_predictions(model.predictions("test")) for model in models]
     held = [load_predictions(folder.baseline(baseline.name).predictions("test")) for baseline in BASELINES]

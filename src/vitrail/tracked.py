@@ -136,6 +136,9 @@ def describe_model(result: ModelResult, *, figures: Mapping[str, str]) -> Tracke
             metrics |= score_metrics(getattr(evaluation, prefix), prefix=prefix)
         metrics["test_openings"] = evaluation.test_openings
     tags = {"family": result.family}
+    if evaluation is not None and evaluation.decision is not None and evaluation.decision.threshold is not None:
+        metrics["threshold"] = evaluation.decision.threshold
+        tags["decision"] = evaluation.decision.words
     if training is not None:
         metrics |= {"training.seconds": training.seconds, "training.best_epoch": training.best_epoch}
         metrics |= {"training.images": training.images, "training.parameters": training.parameters}

@@ -33,6 +33,7 @@ def assert_same(first: Predictions, second: Predictions) -> None:
 def test_saved_predictions_come_back_bit_for_bit(make_predictions: MakePredictions, tmp_path: Path) -> None:
     for part in ("test", "validation"):
         predictions = make_predictions(part=part, n=37)
+        predictions = dataclasses.replace(predictions, decided=(predictions.predicted + 1) % 3)  # not what the highest score says
         save_predictions(tmp_path / "predictions.csv", predictions)
         assert_same(load_predictions(tmp_path / "predictions.csv"), predictions)
 
@@ -48,6 +49,7 @@ def test_any_score_and_any_file_name_survive(
     predictions = dataclasses.replace(
         make_predictions(n=1, classes=("a, b", 'quoted "class"')), paths=(path,), probabilities=np.array([scores])
     )
+    predictions = dataclasses.replace(predictions, decided=predictions.predicted)
     save_predictions(tmp_path / "predictions.csv", predictions)
     assert_same(load_predictions(tmp_path / "predictions.csv"), predictions)
 

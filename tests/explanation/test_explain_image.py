@@ -38,6 +38,7 @@ def package(*parts):
     return SimpleNamespace(
         name="both",
         classes=first.classes,
+        decision=None,
         parts=parts,
         scores_of=lambda image: sum(weight * model.scores(PIXELS[None])[0] for weight, model in parts),
     )

@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from vitrail.records import Estimate, RunResult
+from vitrail.records import Estimate, Predictions, RunResult
 from vitrail.reporting import figure_files
 from vitrail.reporting.drawing import short_name
 from vitrail.reporting.figures import can_draw_roc, class_bars, confusion_matrix, roc_curves, score_intervals
@@ -152,3 +152,39 @@ def test_a_long_training_stays_small(result: RunResult) -> None:
     epochs = tuple(replace(training.epochs[0], number=number + 1, training_loss=1 / (number + 1)) for number in range(2000))
     long = replace(result.models[2], training=replace(training, epochs=epochs, best_epoch=1999))
     assert len(figure_files(result, long)["learning_curves.svg"]) < 200_000
+
+
+def test_the_point_at_which_two_classes_are_told_apart_is_marked_on_their_curves() -> None:
+    truth, scores = np.array([0, 0, 0, 1, 1]), np.array([0.1, 0.3, 0.6, 0.4, 0.8])
+    two = Predictions(
+        model="m",
+        part="test",
+        classes=("no", "yes"),
+        rows=np.arange(5),
+        paths=tuple("abcde"),
+        truth=truth,
+        probabilities=np.column_stack([1 - scores, scores]),
+        groups=np.arange(5),
+        clean=np.ones(5, dtype=bool),
+    )
+
+    def marks(predictions: Predictions) -> dict[tuple[bool, str], list[float]]:
+        """Filled or hollow, series -> false positive rate and sensitivity, read off the ticks from 0 to 1 on either axis."""
+        used = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)" style="([^"]*)"', roc_curves(predictions, {}, title="", key="k"))
+        ticks = [(float(x), float(y)) for x, y, style in used if "--muted" in style]
+        (left, _), (right, _), (_, bottom), (_, top) = ticks[0], ticks[5], ticks[6], ticks[11]
+        return {
+            ("fill-opacity: 0" not in style, style.partition("stroke: ")[2]): [
+                round((float(x) - left) / (right - left), 2),
+                round((float(y) - bottom) / (top - bottom), 2),
+            ]
+            for x, y, style in used
+            if "--series" in style
+        }
+
+    no, yes = [0.5, 0.67], [0.33, 0.5]  # at 0.5: one of two that are ill found, one of three others taken for it
+    assert sorted(marks(two).values()) == [yes, no]
+    assert all(filled for filled, _ in marks(two))
+    moved = marks(replace(two, decided=(scores >= 0.35).astype(np.int64)))
+    assert sorted(where for (filled, _), where in moved.items() if filled) == [[0.0, 0.67], [0.33, 1.0]]
+    assert sorted(where for (filled, _), where in moved.items() if not filled) == [yes, no]

@@ -55,8 +55,8 @@ def compare_with_baselines(
         [_METRIC],
         first.truth[chosen],
         first.groups[chosen],
-        [model.probabilities[chosen] for model in models],
-        [baseline.probabilities[chosen] for baseline in baselines],
+        [model.answers[chosen] for model in models],
+        [baseline.answers[chosen] for baseline in baselines],
         resamples=settings.resamples,
         seed=seed,
     )

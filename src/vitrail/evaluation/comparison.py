@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from vitrail.evaluation.metrics import DoubleArray
-from vitrail.evaluation.paired import paired_differences, require_same_images
+from vitrail.evaluation.metrics import OVERALL_METRICS, DoubleArray
+from vitrail.evaluation.paired import PairedDifference, paired_differences, require_same_images
 from vitrail.records import Estimate, Evaluation, IntArray, Predictions
 
 COMPARED = ("balanced_accuracy", "accuracy", "auc_weighted")
@@ -98,11 +98,12 @@ class Comparison:
         name: Of the study.
         data_fingerprint: Of the data set.
         images: Which images the models are compared on, in words.
-        champion: Name of the candidate with the best validation score.
+        champion: Name of the candidate with the best validation score, or of a member of it that does as well.
         candidates: Champion first, then by validation score.
         challengers: Name of every other candidate -> part -> how it does against the champion.
         resamples: Bootstrap resamples behind every interval.
         seed: Of the resampling.
+        champion_reason: See :attr:`vitrail.records.RunResult.champion_reason`.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Comparison:
     challengers: dict[str, dict[PartName, PairedComparison]]
     resamples: int
     seed: int
+    champion_reason: str = ""
 
 
 def compare_pair(champion: Predictions, challenger: Predictions, *, resamples: int, seed: int) -> PairedComparison:
@@ -129,8 +131,11 @@ def compare_pair(champion: Predictions, challenger: Predictions, *, resamples: i
     """
     require_same_images(champion, challenger)
     truth, groups = champion.truth, champion.groups
-    scores = ([challenger.probabilities], [champion.probabilities])
-    (differences,) = paired_differences(COMPARED, truth, groups, *scores, resamples=resamples, seed=seed)
+    differences: dict[str, PairedDifference] = {}
+    for decides in (True, False):  # the same seed draws the same resamples
+        metrics = [name for name in COMPARED if OVERALL_METRICS[name].decides == decides]
+        scores = [[one.answers if decides else one.probabilities] for one in (challenger, champion)]
+        differences |= paired_differences(metrics, truth, groups, *scores, resamples=resamples, seed=seed)[0]
     gained = (challenger.predicted == truth).astype(np.int64) - (champion.predicted == truth)
     return PairedComparison(
         differences={metric: found.estimate for metric, found in differences.items()},
@@ -254,4 +259,5 @@ def restricted(predictions: Predictions, places: IntArray) -> Predictions:
         probabilities=predictions.probabilities[places],
         groups=predictions.groups[places],
         clean=predictions.clean[places],
+        decided=predictions.predicted[places],
     )

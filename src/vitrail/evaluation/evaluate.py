@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.decision import Decision
 from vitrail.errors import DataError
 from vitrail.evaluation.intervals import estimate, resample, sampling_design
 from vitrail.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, DoubleArray, Metric
@@ -38,7 +39,7 @@ def evaluate(predictions: Predictions, *, settings: EvaluationSettings, seed: in
     predicted = predictions.predicted[chosen]
     classes = len(predictions.classes)
     design = sampling_design(truth, predictions.groups[chosen])
-    measure = partial(_measure, truth, probabilities)
+    measure = partial(_measure, truth, probabilities, predictions.answers[chosen])
     values = measure(np.ones((1, len(truth))))[0]
     draws = resample(measure, design, resamples=settings.resamples, seed=seed)
     estimates = [
@@ -68,6 +69,7 @@ def evaluation_of(
     seed: int,
     test_openings: int,
     test_openings_of_data: int = 1,
+    decision: Decision | None = None,
 ) -> Evaluation:
     """Evaluate one model on its validation images, all test images and the clean test images.
 
@@ -79,6 +81,8 @@ def evaluation_of(
         seed: Same seed, same intervals.
         test_openings: How often the test images were opened for this model of this study, this time included.
         test_openings_of_data: How often they were opened for any model of any study.
+        decision: How the predictions were decided, for the record; with a threshold, the clean test images are also evaluated as
+            0.5 would have decided them.
 
     Raises:
         DataError: The two sets of predictions have different classes, or a score is not a number.
@@ -88,6 +92,9 @@ def evaluation_of(
             f"{model}: validation and test predictions must have the same classes in the same order. "
             f"Found {validation.classes} and {test.classes}. Predict both again with the same model package."
         )
+    at_half = None
+    if decision is not None and decision.threshold is not None:
+        at_half = evaluate(dataclasses.replace(test, decided=None), settings=settings, seed=seed, clean_only=True)
     return Evaluation(
         model=model,
         classes=test.classes,
@@ -96,6 +103,8 @@ def evaluation_of(
         test_clean=evaluate(test, settings=settings, seed=seed, clean_only=True),
         test_openings=test_openings,
         test_openings_of_data=test_openings_of_data,
+        decision=decision,
+        test_clean_at_half=at_half,
     )
 
 
@@ -120,7 +129,9 @@ def leaderboard_row(evaluation: Evaluation) -> dict[str, object]:
 
     Keys: ``model``, ``classes``, ``test_openings``, and for each of ``test``, ``test_clean`` and ``validation`` every overall
     metric by name, ``per_class`` (class, then metric) and ``confusion_matrix`` (true class by row). Every estimate has the keys
-    ``value``, ``low``, ``high``, ``n``, ``groups``, ``method`` and ``note``; what is not estimable is ``None``.
+    ``value``, ``low``, ``high``, ``n``, ``groups``, ``method`` and ``note``; what is not estimable is ``None``. ``decision`` is
+    how scores become a class (see :class:`vitrail.decision.Decision`); where that is a threshold, ``test_clean_at_half`` is what
+    0.5 would have given.
     """
     return {
         "model": evaluation.model,
@@ -130,6 +141,8 @@ def leaderboard_row(evaluation: Evaluation) -> dict[str, object]:
         "test": _plain(evaluation.test),
         "test_clean": _plain(evaluation.test_clean),
         "validation": _plain(evaluation.validation),
+        "decision": None if evaluation.decision is None else dataclasses.asdict(evaluation.decision),
+        "test_clean_at_half": None if evaluation.test_clean_at_half is None else _plain(evaluation.test_clean_at_half),
     }
 
 
@@ -142,10 +155,10 @@ def _columns(classes: int) -> Iterator[tuple[Metric, int]]:
     yield from ((metric, number) for metric in CLASS_METRICS.values() for number in range(classes))
 
 
-def _measure(truth: IntArray, probabilities: DoubleArray, weights: DoubleArray) -> DoubleArray:
+def _measure(truth: IntArray, probabilities: DoubleArray, answers: DoubleArray, weights: DoubleArray) -> DoubleArray:
     """Compute every metric, shape (b, overall metrics + class metrics x classes)."""
     metrics = [*OVERALL_METRICS.values(), *CLASS_METRICS.values()]
-    return np.column_stack([metric.compute(truth, probabilities, weights) for metric in metrics])
+    return np.column_stack([metric.compute(truth, answers if metric.decides else probabilities, weights) for metric in metrics])
 
 
 def _images(metric: Metric, truth: IntArray, predicted: IntArray, number: int) -> npt.NDArray[np.bool_]:

@@ -97,6 +97,17 @@ def bootstrap_weights(
         yield times.astype(np.float64)[:, design.group]
 
 
+def folds_of_groups(truth: IntArray, groups: IntArray, *, folds: int, seed: int) -> IntArray:
+    """Return the fold of every image, shape (n,): groups stay whole, every class is spread over the folds."""
+    design = sampling_design(truth, groups)
+    generator = np.random.default_rng(seed)
+    fold = np.zeros(design.groups, dtype=np.int64)
+    for stratum in np.unique(design.stratum):
+        members = np.flatnonzero(design.stratum == stratum)
+        fold[generator.permutation(members)] = np.arange(len(members)) % folds
+    return np.asarray(fold[design.group])
+
+
 def resample(measure: Callable[[DoubleArray], DoubleArray], design: Design, *, resamples: int, seed: int) -> DoubleArray:
     """Measure something on every resample: from weights of shape (b, n) to numbers of shape (b, ...).
 

@@ -3,7 +3,8 @@
 Every metric has the same signature, ``metric(truth, probabilities, weights)``:
 
 - ``truth``: true class index of every image, shape (n,);
-- ``probabilities``: scores of every image, shape (n, classes); the class with the highest score is the predicted one;
+- ``probabilities``: scores of every image, shape (n, classes); metrics of the predicted class take the one with the highest score
+  for it, and are given decisions in that form (see ``Metric.decides``);
 - ``weights``: shape (b, n); row k says how often each image counts in resample k. All ones is the data set as it is.
 
 An overall metric returns shape (b,), a metric per class (that class against the rest) shape (b, classes), always float64.
@@ -43,6 +44,8 @@ class Metric:
             as the class, or either (of the class or predicted as it).
         wilson_over: For shares of images: the groups that Wilson's interval counts when no resample differs. A mean of shares
             over the classes counts those of the smallest class, which is conservative.
+        decides: Whether it is about the predicted class, and not about the scores. It is then given the decisions in the form of
+            scores (1 for the predicted class), because a model need not predict the class with the highest score.
     """
 
     compute: Compute
@@ -53,6 +56,7 @@ class Metric:
     highest: float = 1.0
     rests_on: Literal["all", "class", "others", "predicted", "either"] = "all"
     wilson_over: Literal["nothing", "all groups", "smallest class"] = "nothing"
+    decides: bool = False
 
 
 # ---------------------------------------------------------------------------------------------------- counts
@@ -213,9 +217,9 @@ _ONE_CLASS = "all images have, or were given, the same class"
 _NOT_GIVEN = "no image of this class, or none was given it"
 
 OVERALL_METRICS: dict[str, Metric] = {
-    "accuracy": Metric(accuracy, "Accuracy", "no images", wilson_over="all groups"),
-    "balanced_accuracy": Metric(balanced_accuracy, "Balanced accuracy", _ABSENT, wilson_over="smallest class"),
-    "matthews_correlation": Metric(matthews_correlation, "Matthews correlation", _ONE_CLASS, lowest=-1.0),
+    "accuracy": Metric(accuracy, "Accuracy", "no images", wilson_over="all groups", decides=True),
+    "balanced_accuracy": Metric(balanced_accuracy, "Balanced accuracy", _ABSENT, wilson_over="smallest class", decides=True),
+    "matthews_correlation": Metric(matthews_correlation, "Matthews correlation", _ONE_CLASS, lowest=-1.0, decides=True),
     "auc_macro": Metric(auc_macro, "AUC, mean over classes", _ABSENT),
     "auc_weighted": Metric(auc_weighted, "AUC, weighted by prevalence", _ABSENT),
     "log_loss": Metric(log_loss, "Log loss", "no images", higher_is_better=False, highest=float(-np.log(SMALLEST_SCORE))),
@@ -224,12 +228,19 @@ OVERALL_METRICS: dict[str, Metric] = {
 """Metrics of the whole set of images, in the order of the tables."""
 
 CLASS_METRICS: dict[str, Metric] = {
-    "sensitivity": Metric(sensitivity, "Sensitivity", _NO_IMAGE, rests_on="class", wilson_over="all groups"),
-    "specificity": Metric(specificity, "Specificity", "no image of another class", rests_on="others", wilson_over="all groups"),
-    "positive_predictive_value": Metric(
-        positive_predictive_value, "Positive predictive value", _NOT_GIVEN, rests_on="predicted", wilson_over="all groups"
+    "sensitivity": Metric(sensitivity, "Sensitivity", _NO_IMAGE, rests_on="class", wilson_over="all groups", decides=True),
+    "specificity": Metric(
+        specificity, "Specificity", "no image of another class", rests_on="others", wilson_over="all groups", decides=True
     ),
-    "f1_score": Metric(f1_score, "F1 score", _NO_IMAGE, rests_on="either"),
+    "positive_predictive_value": Metric(
+        positive_predictive_value,
+        "Positive predictive value",
+        _NOT_GIVEN,
+        rests_on="predicted",
+        wilson_over="all groups",
+        decides=True,
+    ),
+    "f1_score": Metric(f1_score, "F1 score", _NO_IMAGE, rests_on="either", decides=True),
     "auc": Metric(auc, "AUC against the rest", _ONE_SIDED),
 }
 """Metrics of each class against the rest, in the order of the tables."""

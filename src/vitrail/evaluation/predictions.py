@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.errors import DataError
-from vitrail.records import Manifest, Predictions, Split
+from vitrail.records import IntArray, Manifest, Predictions, Split
 from vitrail.storage import write_text
 
 _BEFORE = ("path", "row", "group", "clean", "truth", "predicted")
@@ -77,7 +77,7 @@ def load_predictions(path: Path) -> Predictions:
     wrong = next((number for number, line in enumerate(lines, start=2) if len(line) != len(header)), None)
     if wrong is not None:
         raise DataError(f"{path}, record {wrong}: must have {len(header)} fields. Evaluate the model again.")
-    images, rows, groups, clean, truth, _predicted, *rest = zip(*lines, strict=True)
+    images, rows, groups, clean, truth, predicted, *rest = zip(*lines, strict=True)
     *scores, part, model = rest
     if len(set(model)) > 1 or len(set(part)) > 1 or part[0] not in ("validation", "test"):
         found = sorted({*part, *model})
@@ -93,6 +93,7 @@ def load_predictions(path: Path) -> Predictions:
             probabilities=np.array([[float(score) for score in column] for column in scores], dtype=np.float64).T.copy(),
             groups=np.array([int(group) for group in groups], dtype=np.int64),
             clean=np.array([_BOOLEANS[word] for word in clean], dtype=np.bool_),
+            decided=np.array([index[name] for name in predicted], dtype=np.int64),
         )
     except (ValueError, KeyError) as error:
         raise DataError(f"{path}: holds a value that does not belong there ({error}). Evaluate the model again.") from error
@@ -105,6 +106,7 @@ def predictions_of(
     *,
     part: Literal["validation", "test"],
     probabilities: npt.NDArray[np.float64],
+    decided: IntArray | None = None,
 ) -> Predictions:
     """Put a model's scores for one part of the split together with the truth.
 
@@ -114,6 +116,7 @@ def predictions_of(
         split: Who is in which part; images noted as leaked or quarantined do not count for the clean score.
         part: Which part.
         probabilities: Scores, shape (images of the part, classes), in the order of ``split.rows(part)``.
+        decided: Index of the class that each image is given, shape (n,); ``None``: that with the highest score.
     """
     rows = split.rows(part)
     return Predictions(
@@ -126,4 +129,5 @@ def predictions_of(
         probabilities=probabilities,
         groups=np.array([split.groups[row] for row in rows], dtype=np.int64),
         clean=np.array([split.clean(row) for row in rows], dtype=np.bool_),
+        decided=decided,
     )

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.decision import Decision, decide
 from vitrail.errors import UsageError
 from vitrail.explanation.explainer import ExplainableModel
 from vitrail.explanation.run_explain import check_question, explain_pixels, general_warnings
@@ -50,6 +51,11 @@ class ExplainablePackage(Protocol):
         """Class names, in the order of the scores."""
         ...
 
+    @property
+    def decision(self) -> Decision | None:
+        """How scores become a class; ``None``: the highest score."""
+        ...
+
     def scores_of(self, image: str | Path) -> npt.NDArray[np.float64]:
         """Return the scores of one image file, shape (classes,)."""
         ...
@@ -81,10 +87,11 @@ def explain_image(
         PackageError: The model answers with numbers that are not finite.
     """
     if len(package.parts) == 1 and len(package.parts[0][1].views) == 1:
-        return _of_part(package.parts[0][1], path, image=image, method=method, target=target)
+        return _of_part(package.parts[0][1], path, image=image, method=method, target=target, decision=package.decision)
     check_question(package.name, package.classes, method=method, target=target)
     scores = package.scores_of(path)
-    index = int(scores.argmax()) if target is None else package.classes.index(target)
+    predicted = int(decide(scores[np.newaxis], package.classes, package.decision)[0])
+    index = predicted if target is None else package.classes.index(target)
     several = len(package.parts) > 1
     if several and method not in (None, AVERAGED):
         raise UsageError(
@@ -92,8 +99,9 @@ def explain_image(
             f"averaged. Use {AVERAGED}."
         )
     asked = AVERAGED if several else method
+    name, rule = package.classes[index], package.decision
     found = [
-        (weight, part, _of_part(part.plain, path, image=image, method=asked, target=package.classes[index]))
+        (weight, part, _of_part(part.plain, path, image=image, method=asked, target=name, decision=rule))
         for weight, part in package.parts
     ]
     values = np.asarray(np.sum([weight * one.map for weight, _, one in found], axis=0), dtype=np.float32)
@@ -107,14 +115,19 @@ def explain_image(
         target=package.classes[index],
         score=float(scores[index]),
         map=values,
-        warnings=(*general_warnings(package.classes, scores, values, target=index), *_warnings(found, several=several)),
+        warnings=(
+            *general_warnings(package.classes, scores, values, target=index, predicted=predicted),
+            *_warnings(found, several=several),
+        ),
         details=details,
     )
 
 
-def _of_part(model: ExplainablePart, path: Path, *, image: str, method: str | None, target: str | None) -> Explanation:
+def _of_part(
+    model: ExplainablePart, path: Path, *, image: str, method: str | None, target: str | None, decision: Decision | None
+) -> Explanation:
     pixels, placement = model.prepare(path)
-    return explain_pixels(model, pixels, placement, image=image, method=method, target=target)
+    return explain_pixels(model, pixels, placement, image=image, method=method, target=target, decision=decision)
 
 
 def _warnings(found: list[tuple[float, ExplainablePart, Explanation]], *, several: bool) -> Iterator[str]:

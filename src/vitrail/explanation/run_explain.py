@@ -7,6 +7,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.decision import Decision, decide
 from vitrail.errors import PackageError, UsageError
 from vitrail.explanation.class_activation import GradCam, HiResCam
 from vitrail.explanation.explainer import ExplainableModel, Explainer, Question, Relevance
@@ -32,6 +33,7 @@ def explain_pixels(
     image: str,
     method: str | None = None,
     target: str | None = None,
+    decision: Decision | None = None,
 ) -> Explanation:
     """Say which places of an image speak for (and against) a class.
 
@@ -42,6 +44,7 @@ def explain_pixels(
         image: Path of the image, for the record.
         method: A key of ``EXPLAINERS``; ``None`` is the first that suits the model.
         target: The class to explain; ``None`` is the predicted one.
+        decision: How the model's scores become a class; ``None``: the highest score.
 
     Returns:
         The explanation; its map has the original's height and width.
@@ -62,7 +65,8 @@ def explain_pixels(
         raise PackageError(
             f"{model.name}: the scores of {image} are not finite. The model package is damaged; train the model again."
         )
-    index = int(scores.argmax()) if target is None else model.classes.index(target)
+    predicted = int(decide(scores[np.newaxis], model.classes, decision)[0])
+    index = predicted if target is None else model.classes.index(target)
     question = Question(pixels=_read_only(pixels), placement=placement, target=index, score=float(scores[index]))
     name, relevance = _ask(model, question, method=method)
     inner = relevance.map[placement.inner_top : placement.inner_bottom, placement.inner_left : placement.inner_right]
@@ -73,7 +77,7 @@ def explain_pixels(
         target=model.classes[index],
         score=question.score,
         map=_restored(model, relevance.map, placement, method=name),
-        warnings=(*general_warnings(model.classes, scores, inner, target=index), *relevance.warnings),
+        warnings=(*general_warnings(model.classes, scores, inner, target=index, predicted=predicted), *relevance.warnings),
         details=relevance.details,
     )
 
@@ -120,12 +124,11 @@ def _restored(model: ExplainableModel, relevance: FloatArray, placement: Placeme
 
 
 def general_warnings(
-    classes: tuple[str, ...], scores: npt.NDArray[np.float64], inner: FloatArray, *, target: int
+    classes: tuple[str, ...], scores: npt.NDArray[np.float64], inner: FloatArray, *, target: int, predicted: int
 ) -> tuple[str, ...]:
     """Return what is doubtful whatever the method: the class was not predicted, or the map points nowhere."""
     warnings = []
-    predicted = int(scores.argmax())
-    if scores[target] < scores[predicted]:
+    if target != predicted:
         warnings.append(
             f"The model gives {classes[target]!r} {scores[target]:.2f} and predicts {classes[predicted]!r} "
             f"({scores[predicted]:.2f}): the map shows what speaks for a class that was not chosen."

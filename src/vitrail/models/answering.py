@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from vitrail.decision import Decision, decide
 from vitrail.engine import map_in_order
 from vitrail.errors import DataError
 from vitrail.models.embedders import BATCH
@@ -32,7 +33,7 @@ class ImagePrediction:
 
     Attributes:
         image: As it was given; empty where its bytes were.
-        predicted: Class with the highest score.
+        predicted: The class that the package's decision takes: that with the highest score, or the one a threshold says.
         probabilities: Class name -> score; they sum to 1.
         error: Why there is no prediction.
     """
@@ -73,6 +74,11 @@ class Package(abc.ABC):
 
     @property
     @abc.abstractmethod
+    def decision(self) -> Decision | None:
+        """How scores become a class; ``None``: the highest score."""
+
+    @property
+    @abc.abstractmethod
     def parts(self) -> tuple[WeightedModel, ...]:
         """The single models that it is made of."""
 
@@ -108,16 +114,17 @@ class Package(abc.ABC):
     def _predict_batch(self, images: Sequence[str | Path | bytes]) -> list[ImagePrediction]:
         prepared = list(map_in_order(self._inputs_or_reason, images))
         readable = [inputs for inputs in prepared if not isinstance(inputs, str)]
-        scores = iter(list(self._scores(readable)) if readable else [])
+        of_readable = self._scores(readable) if readable else np.empty((0, len(self.classes)))
+        scores = zip(of_readable, decide(of_readable, self.classes, self.decision), strict=True)
         answers = []
         for given, inputs in zip(images, prepared, strict=True):
             image = "" if isinstance(given, bytes) else str(given)
             if isinstance(inputs, str):
                 answers.append(ImagePrediction(image, "", {}, inputs))
                 continue
-            of_image = next(scores)
+            of_image, predicted = next(scores)
             probabilities = {name: float(score) for name, score in zip(self.classes, of_image, strict=True)}
-            answers.append(ImagePrediction(image, self.classes[int(of_image.argmax())], probabilities))
+            answers.append(ImagePrediction(image, self.classes[predicted], probabilities))
         return answers
 
     def _scores(self, images: list[dict[Recipe, ByteArray]]) -> Scores:

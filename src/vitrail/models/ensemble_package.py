@@ -16,9 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vitrail.decision import Decision
 from vitrail.errors import PackageError
 from vitrail.models.answering import Package, WeightedModel
-from vitrail.models.package import FORMAT, LIMITS, ModelPackage, does_not_fit, open_model, packing_versions, read_description
+from vitrail.models.package import (
+    FORMAT,
+    LIMITS,
+    ModelPackage,
+    check_decision,
+    does_not_fit,
+    open_model,
+    packing_versions,
+    read_description,
+)
 from vitrail.models.proof import GoldenAnswer, ask_golden_questions, check_hashes, golden_answers, write_hashes
 from vitrail.storage import whole_folder, write_record
 
@@ -55,6 +65,7 @@ class EnsembleDescription:
         data_fingerprint: Of the data set that the members were trained on.
         study_fingerprint: Of the settings.
         limits: What a user must know.
+        decision: How scores become a class; packages made before there was a choice say nothing of it (the highest score).
     """
 
     format: Literal[1]
@@ -68,6 +79,7 @@ class EnsembleDescription:
     data_fingerprint: str
     study_fingerprint: str
     limits: str = LIMITS
+    decision: Decision | None = None
 
 
 class EnsemblePackage(Package):
@@ -93,6 +105,11 @@ class EnsemblePackage(Package):
         return self.description.classes
 
     @property
+    def decision(self) -> Decision | None:
+        """How scores become a class; ``None``: the highest score."""
+        return self.description.decision
+
+    @property
     def parts(self) -> tuple[WeightedModel, ...]:
         """The members with their weights."""
         return tuple(
@@ -109,6 +126,7 @@ def save_ensemble(
     members: Mapping[str, tuple[float, Path]],
     data_fingerprint: str,
     study_fingerprint: str,
+    decision: Decision | None = None,
 ) -> None:
     """Write the package of an ensemble, whole or not at all.
 
@@ -120,6 +138,7 @@ def save_ensemble(
         members: Name -> weight and folder of the member's package; weights sum to 1, members that do not count are left out.
         data_fingerprint: Of the data set.
         study_fingerprint: Of the settings.
+        decision: How the scores of all together become a class; ``None``: the highest score.
 
     Raises:
         PackageError: A member's package is damaged, or knows other classes.
@@ -140,6 +159,7 @@ def save_ensemble(
             versions=packing_versions(),
             data_fingerprint=data_fingerprint,
             study_fingerprint=study_fingerprint,
+            decision=decision,
         )
         _check_members(folder, content, models)
         largest = max(model.recipe.size for model in models)
@@ -159,6 +179,7 @@ def open_ensemble(folder: Path) -> EnsemblePackage:
     try:
         models = tuple(open_model(folder / "members" / member.name) for member in description.members)
         _check_members(folder, description, models)
+        check_decision(folder, description.decision, description.classes)
         package = EnsemblePackage(description, models)
         ask_golden_questions(
             folder,

@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
+from vitrail.decision import Decision
 from vitrail.errors import PackageError, UsageError
 from vitrail.models.answering import Package, WeightedModel, weighted_mean
 from vitrail.models.embedders import DescriptorEmbedder, OnnxEmbedder, Pooling, load_embedder
@@ -58,6 +59,7 @@ class PackageDescription:
         test_time_augmentation: Over which views of an image the scores are averaged: a key of
             :data:`vitrail.preprocess.views.VIEWS`. Packages made before there were any say nothing of them.
         limits: What a user must know.
+        decision: How scores become a class; packages made before there was a choice say nothing of it (the highest score).
     """
 
     format: Literal[1]
@@ -74,6 +76,7 @@ class PackageDescription:
     study_fingerprint: str
     test_time_augmentation: Literal["none", "mirror", "shifts"] = "none"
     limits: str = LIMITS
+    decision: Decision | None = None
 
 
 class ModelPackage(Package):
@@ -106,6 +109,11 @@ class ModelPackage(Package):
     def recipe(self) -> Recipe:
         """How an image becomes the model's input."""
         return self.description.recipe
+
+    @property
+    def decision(self) -> Decision | None:
+        """How scores become a class; ``None``: the highest score."""
+        return self.description.decision
 
     @property
     def parts(self) -> tuple[WeightedModel, ...]:
@@ -184,6 +192,7 @@ def save_package(
     data_fingerprint: str,
     study_fingerprint: str,
     test_time_augmentation: Literal["none", "mirror", "shifts"] = "none",
+    decision: Decision | None = None,
 ) -> None:
     """Write a package, whole or not at all. See :class:`PackageDescription` for the arguments."""
     with whole_folder(folder) as temporary:
@@ -209,6 +218,7 @@ def save_package(
             data_fingerprint=data_fingerprint,
             study_fingerprint=study_fingerprint,
             test_time_augmentation=test_time_augmentation,
+            decision=decision,
         )
         write_record(temporary / "package.json", content)
         write_hashes(temporary)
@@ -223,6 +233,7 @@ def open_model(folder: Path) -> ModelPackage:
     check_hashes(folder)
     description = read_description(folder, PackageDescription)
     try:
+        check_decision(folder, description.decision, description.classes)
         package = ModelPackage(
             description,
             load_embedder(folder, description.embedder, description.recipe),
@@ -261,6 +272,17 @@ def read_description(folder: Path, kind: type[Description]) -> Description:
             f"{folder}/package.json: not format {FORMAT}, which this vitrail reads ({key}: {first['msg']}; found {found}). "
             "Update vitrail, or make the package again."
         ) from error
+
+
+def check_decision(folder: Path, decision: Decision | None, classes: tuple[str, ...]) -> None:
+    """Find out whether the rule by which a package decides fits its classes.
+
+    Raises:
+        PackageError: It does not.
+    """
+    problem = decision.problem(classes) if decision is not None else ""
+    if problem:
+        raise PackageError(f"{folder}/package.json: decision must be a rule for the model's classes: {problem}. Make it again.")
 
 
 def does_not_fit(folder: Path, error: Exception) -> PackageError:

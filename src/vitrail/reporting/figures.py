@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from vitrail.evaluation import roc_curve
@@ -137,7 +138,9 @@ def _confusion_cell(axes: Axes, row: int, column: int, count: int, share: float,
 
 
 def roc_curves(predictions: Predictions, areas: Mapping[str, Estimate], *, title: str, key: str) -> str:
-    """Draw one ROC curve per class against the rest, on the clean test images.
+    """Draw one ROC curve per class against the rest, on the clean test images; of two classes also the operating point.
+
+    The point at which the model decides is filled; that of a threshold of 0.5, if it is another, hollow.
 
     Args:
         predictions: Scores of one model; a class that none or all of the clean images belong to is left out.
@@ -166,6 +169,8 @@ def roc_curves(predictions: Predictions, areas: Mapping[str, Estimate], *, title
                 linestyle=DASHES[(number // len(SERIES) + number) % len(DASHES)],
                 label=f" {short_name(name, 18)}{value}",  # matplotlib hides labels that begin with an underscore
             )
+            if len(predictions.classes) == 2:
+                _operating_points(axes, positive, predictions, number)
         axes.set_xlim(-0.03, 1.03)
         axes.set_ylim(-0.03, 1.03)
         axes.set_aspect("equal", anchor="SW")
@@ -178,6 +183,17 @@ def roc_curves(predictions: Predictions, areas: Mapping[str, Estimate], *, title
             figure.legend(title="AUC by class", alignment="left", loc="outside lower left", ncols=columns, handlelength=2.6)
         label = f"ROC curves, {title}. Area under the curve: " + "; ".join(drawn)
         return to_svg(figure, key=key, label=short_name(label, 2000))
+
+
+def _operating_points(axes: Axes, positive: npt.NDArray[np.bool_], predictions: Predictions, number: int) -> None:
+    """Mark where on a class's curve the model decides and, if that is elsewhere, where a threshold of 0.5 would."""
+    highest, decided = predictions.probabilities.argmax(axis=1), predictions.predicted
+    for given, filling, size in ((highest, "none", 7.0), (decided, SERIES[number], 5.0)):
+        if given is highest and np.array_equal(highest[predictions.clean], decided[predictions.clean]):
+            continue
+        called = given[predictions.clean] == number
+        point = (called[~positive].mean(), called[positive].mean())
+        axes.plot(*point, "o", color=SERIES[number], markerfacecolor=filling, markersize=size, zorder=3)
 
 
 def can_draw_roc(predictions: Predictions | None) -> bool:

@@ -10,6 +10,7 @@ from vitrail.preprocess.examples import load_examples
 from vitrail.records import Estimate, Evaluation, Explanation, Manifest, ModelResult, Predictions, RunResult, Scores, Training
 from vitrail.reporting.augmentation import augmented_examples_figure
 from vitrail.reporting.choices import chosen_facts
+from vitrail.reporting.decisions import AtHalf, at_half, decision_facts
 from vitrail.reporting.figures import can_draw_roc, confusion_matrix, learning_curves, roc_curves, score_intervals
 from vitrail.reporting.images import MapPictures, map_pictures
 from vitrail.reporting.thumbnails import Picture, Thumbnails
@@ -117,6 +118,8 @@ class ModelView:
     clean_table: ScoreTable | None
     official_table: ScoreTable | None
     overall_table: ScoreTable | None
+    half_table: ScoreTable | None
+    half_errors: str
     roc: str
     cases: tuple[Case, ...]
     augmented: tuple[tuple[str, tuple[Picture, ...]], ...]
@@ -136,6 +139,7 @@ class Leaderboard:
         baselines: What the models are held against, simplest first.
         meaning: What a model that does not beat them has shown.
         held: How champion and models compare with them, a sentence each.
+        reason: How an ensemble that is first compares with its best member; empty where none is.
     """
 
     standings: tuple[Standing, ...]
@@ -147,6 +151,7 @@ class Leaderboard:
     baselines: tuple[Standing, ...]
     meaning: str
     held: tuple[str, ...]
+    reason: str
 
 
 def ranked(result: RunResult) -> tuple[ModelResult, ...]:
@@ -181,6 +186,7 @@ def leaderboard(result: RunResult) -> Leaderboard:
         baselines=baselines,
         meaning=MEANING,
         held=held_against_baselines(result),
+        reason=result.champion_reason,
     )
 
 
@@ -240,9 +246,10 @@ def _model_view(model: ModelResult, standing: Standing, manifest: Manifest, thum
     if evaluation is not None and model.predictions is not None and can_draw_roc(model.predictions):
         roc = roc_figure(evaluation, model.predictions, key=f"{key}-roc")
     same = evaluation is None or evaluation.test.n == evaluation.test_clean.n
+    half = at_half(evaluation) if evaluation else None
     return ModelView(
         standing=standing,
-        facts=_facts(training) if training else (),
+        facts=(*(_facts(training) if training else ()), *(decision_facts(evaluation) if evaluation else ())),
         settings=tuple((name, str(value)) for name, value in training.settings.items()) if training else (),
         curves=learning_curves(training, key=f"{key}-curves") if training and training.epochs else "",
         classes=evaluation.classes if evaluation else (),
@@ -250,6 +257,8 @@ def _model_view(model: ModelResult, standing: Standing, manifest: Manifest, thum
         clean_table=_class_table(evaluation.test_clean, evaluation.classes) if evaluation else None,
         official_table=None if evaluation is None or same else _class_table(evaluation.test, evaluation.classes),
         overall_table=_overall_table(evaluation) if evaluation else None,
+        half_table=_half_table(half) if half else None,
+        half_errors=half.errors if half else "",
         roc=roc,
         cases=tuple(_case(explanation, model.predictions, manifest, thumbnails) for explanation in model.explanations),
         augmented=_augmented(model),
@@ -318,6 +327,10 @@ def _class_table(scores: Scores, classes: Iterable[str]) -> ScoreTable:
     used = (metrics.get(name) for metrics in scores.per_class.values() for name in names)
     columns = tuple(metric(name).label for name in names)
     return ScoreTable(columns, rows, methods(used), caveats(numbers for _, numbers in rows))
+
+
+def _half_table(half: AtHalf) -> ScoreTable:
+    return ScoreTable(half.columns, half.rows, methods(half.estimates), caveats(numbers for _, numbers in half.rows))
 
 
 def _overall_table(evaluation: Evaluation) -> ScoreTable:

@@ -6,7 +6,7 @@ from vitrail.training.choose_views import choose_views
 from vitrail.training.combine import Combined, combine, packed_as
 from vitrail.training.features import features
 from vitrail.training.schedules import check_schedule
-from vitrail.training.scoring import score_rows
+from vitrail.training.scoring import score_rows, view_scores
 from vitrail.training.train import Job, Trained, train
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "packed_as",
     "score_rows",
     "train",
+    "view_scores",
 ]

@@ -28,10 +28,12 @@ class Combined:
     Attributes:
         weights: Member -> weight.
         training: How it was made.
+        validation: Its scores of the validation images, shape (n, classes).
     """
 
     weights: dict[str, float]
     training: Training
+    validation: Scores
 
 
 def packed_as(packages: Mapping[str, Path | None]) -> dict[str, str]:
@@ -88,6 +90,7 @@ def combine(settings: EnsembleSettings, job: Job, packages: Mapping[str, Path | 
             choices=(_choice(weighting, truth, scores),),
             members=tuple(Member(name, weighting.weights.get(name, 0.0), known[name]) for name in sorted(packages)),
         ),
+        mixed(scores, weighting.weights),
     )
 
 

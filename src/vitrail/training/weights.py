@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitrail.evaluation import Gain, paired_gain, sampling_design
+from vitrail.evaluation import Gain, folds_of_groups, paired_gain
 from vitrail.evaluation.metrics import SMALLEST_SCORE
 from vitrail.models import weighted_mean
 from vitrail.models.heads import Scores
@@ -60,7 +60,7 @@ def choose_weights(truth: IntArray, groups: IntArray, scores: Mapping[str, Score
     members = sorted(scores)
     equal = dict.fromkeys(members, 1 / len(members))
     selected = greedy_weights(truth, scores)
-    parts = _folds(truth, groups, seed=seed)
+    parts = folds_of_groups(truth, groups, folds=FOLDS, seed=seed)
     held_out = np.array(mixed(scores, equal))
     for fold in np.unique(parts):
         inside, outside = parts == fold, parts != fold
@@ -102,14 +102,3 @@ def greedy_weights(truth: IntArray, scores: Mapping[str, Scores]) -> dict[str, f
 def mixed(scores: Mapping[str, Scores], weights: Mapping[str, float]) -> Scores:
     """Return the weighted mean of scores, added up in the order of the names."""
     return weighted_mean((weights[name], scores[name]) for name in sorted(weights) if weights[name] > 0)
-
-
-def _folds(truth: IntArray, groups: IntArray, *, seed: int) -> IntArray:
-    """Return the fold of every image, shape (n,): groups stay whole, every class is spread over the folds."""
-    design = sampling_design(truth, groups)
-    generator = np.random.default_rng(seed)
-    fold = np.zeros(design.groups, dtype=np.int64)
-    for stratum in np.unique(design.stratum):
-        members = np.flatnonzero(design.stratum == stratum)
-        fold[generator.permutation(members)] = np.arange(len(members)) % FOLDS
-    return np.asarray(fold[design.group])
