@@ -610,6 +610,160 @@ class Difference:
         return self.balanced_accuracy.low is not None and self.balanced_accuracy.low > 0
 
 
+# ---------------------------------------------------------------------------------------------------- grades of explanations
+
+
+@dataclass(frozen=True)
+class MapGrade:
+    """How good one map of one image is, beside maps of the same image that know nothing of the model.
+
+    Attributes:
+        relevance_gain: Symmetric relevance gain of the map, -1..1 of probability; see :class:`MethodGrade`.
+        random_gains: The same of random maps of the image.
+        share_beaten: Share of those that the map beats, 0..1; equal ones count half.
+        passed: Whether it beats enough of them for chance to be a poor explanation.
+        reason: Why the map is drawn in grey, in a sentence; empty where it is not.
+    """
+
+    relevance_gain: float
+    random_gains: tuple[float, ...]
+    share_beaten: float
+    passed: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class RandomisationTest:
+    """Whether a method's maps change when what the model has learnt is taken away (Adebayo et al., NeurIPS 2018).
+
+    Attributes:
+        stages: Last layer re-drawn at each stage, from the scores down; at the last stage all weights are.
+        similarities: Mean rank correlation of absolute maps with those of the model, -1..1, one per stage.
+        last: That of the last stage, with its interval.
+        threshold: The test is passed below it.
+        passed: ``None``: not estimable.
+    """
+
+    stages: tuple[str, ...]
+    similarities: tuple[float | None, ...]
+    last: Estimate | None
+    threshold: float
+    passed: bool | None
+
+
+@dataclass(frozen=True)
+class LocalisationGrade:
+    """How well a method's maps agree with masks; plausible, not yet faithful. All 0..1.
+
+    Attributes:
+        pointing: How often the strongest place lies in the mask.
+        energy: Share of the positive part of the map in the mask.
+        rank_accuracy: Share of the mask among as many strongest pixels as the mask has.
+        chance: Share of the image that the mask takes: what a random map reaches on average.
+    """
+
+    pointing: Estimate
+    energy: Estimate
+    rank_accuracy: Estimate
+    chance: Estimate
+
+
+@dataclass(frozen=True)
+class MapAgreement:
+    """How alike two methods' maps of the same images are.
+
+    Attributes:
+        first: A method.
+        second: Another.
+        spearman: Mean rank correlation on a coarse grid, -1..1; ``None``: not estimable, a method's maps are constant.
+        chance: The same between maps of different images.
+        corrected: ``(spearman - chance) / (1 - chance)``: 0 is no more than chance, 1 is the same.
+        n: Images it rests on.
+    """
+
+    first: str
+    second: str
+    spearman: float | None
+    chance: float | None
+    corrected: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class MethodGrade:
+    """How good a method's maps of one model are, on average; or a baseline's.
+
+    Attributes:
+        name: The method, or the baseline.
+        baseline: Whether it is a baseline, which knows nothing of what the model has learnt.
+        relevance_gain: Symmetric relevance gain: area under the score while the least relevant parts are removed first, less
+            the area while the most relevant are (arXiv:2401.06654); -1..1 of probability, 0 is a map that knows nothing.
+        deletion_area: Area while the most relevant go first, 0..1; low is faithful.
+        insertion_area: Area while the most relevant come first into the blurred image, 0..1; high is faithful.
+        best_baseline: The baseline with the highest gain on the same images; empty for a baseline.
+        difference: Gain less that baseline's, image by image.
+        beats_baselines: ``yes``: the interval of the difference to every baseline is above zero. Empty for a baseline.
+        completeness_error: For methods whose maps promise to add up to something: mean of |promised - sum| / |promised|.
+        sensitivity: Sensitivity-max (Yeh et al. 2019), see the table's settings for radius and samples.
+        randomisation: The randomisation test, where it was made.
+        localisation: Agreement with masks, where there are any.
+        passes: Passes of the model per map, forward and backward.
+        seconds: Time per map on the machine that graded.
+        note: What a reader must know, or why there is no grade; else empty.
+    """
+
+    name: str
+    baseline: bool
+    relevance_gain: Estimate
+    deletion_area: Estimate
+    insertion_area: Estimate | None = None
+    best_baseline: str = ""
+    difference: Estimate | None = None
+    beats_baselines: Literal["yes", "no", "not estimable", ""] = ""
+    completeness_error: Estimate | None = None
+    sensitivity: Estimate | None = None
+    randomisation: RandomisationTest | None = None
+    localisation: LocalisationGrade | None = None
+    passes: float = 0.0
+    seconds: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class GradeTable:
+    """The methods that suit one model, graded on the same images beside baselines.
+
+    Attributes:
+        model: Name of the model.
+        images: Paths of the images, where they have any.
+        n: Number of images.
+        groups: Number of independent groups among them.
+        settings: How it was measured: steps, cells, fill, radius, seed...
+        grades: Methods, then baselines.
+        agreement: Between the methods.
+        gains: Name -> symmetric relevance gain of every image.
+        chosen: The method that ``auto`` takes; empty where none suits.
+        why: Why that one, in a sentence.
+        notes: What a reader must know.
+    """
+
+    model: str
+    images: tuple[str, ...]
+    n: int
+    groups: int
+    settings: dict[str, object]
+    grades: tuple[MethodGrade, ...]
+    agreement: tuple[MapAgreement, ...]
+    gains: dict[str, tuple[float, ...]]
+    chosen: str
+    why: str
+    notes: tuple[str, ...] = ()
+
+    def grade_of(self, name: str) -> MethodGrade | None:
+        """Return the grade of a method or a baseline; ``None`` where it was not graded."""
+        return next((grade for grade in self.grades if grade.name == name), None)
+
+
 # ---------------------------------------------------------------------------------------------------- explanation
 
 
