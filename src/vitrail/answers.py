@@ -8,10 +8,11 @@ from typing import Any
 
 from vitrail.errors import DataError
 from vitrail.explanation import explain_image, write_map, write_picture
+from vitrail.explanation.grading import graded, kept_grades
 from vitrail.models import Package, load_package
 from vitrail.progress import SILENT, Progress
-from vitrail.records import Explanation
-from vitrail.storage import check_writable
+from vitrail.records import Explanation, GradeTable
+from vitrail.storage import check_writable, record_to_plain
 
 
 def explain(package: Package, image: str | Path, *, method: str | None = None, target: str | None = None) -> Explanation:
@@ -20,7 +21,7 @@ def explain(package: Package, image: str | Path, *, method: str | None = None, t
     Args:
         package: From :func:`vitrail.load_package`.
         image: An image file.
-        method: ``grad-cam``, ``hires-cam`` or ``occlusion``; ``None``: the first that suits the model.
+        method: A key of ``vitrail.explanation.EXPLAINERS``; ``None`` or ``auto``: the first that suits the model.
         target: The class to explain; ``None``: the predicted one.
 
     Returns:
@@ -47,7 +48,8 @@ def explain_files(
     Args:
         package_folder: The model package; nothing else of a run is needed.
         images: Image files.
-        method: How; ``None``: the first that suits the model.
+        method: How; ``None`` or ``auto``: the one that was graded as the most faithful for this model, where its grades lie
+            beside the package; else the first that suits.
         target: Class to explain; ``None``: the predicted one.
         output: Folder for the maps (``.npy``, float32, the upright image's height and width) and pictures (``.png``).
         progress: Told of every image.
@@ -61,6 +63,10 @@ def explain_files(
     """
     check_writable(output)
     package = load_package(package_folder)
+    table = kept_grades(package_folder, package)
+    if method in (None, "auto"):
+        method = table.chosen if table and table.chosen else None
+        progress.say(_why(table))
     answers: list[dict[str, Any]] = []
     with progress.task("Explaining", len(images)) as advance:
         for number, image in enumerate(images):
@@ -68,6 +74,8 @@ def explain_files(
             answer: dict[str, Any] = {"image": str(image), **nothing, "warnings": []}
             try:
                 explanation = explain(package, image, method=method, target=target)
+                if table is not None:
+                    explanation = graded(package, image, explanation, table, seed=0)
             except DataError as error:
                 answers.append({**answer, "error": str(error)})
             else:
@@ -77,6 +85,15 @@ def explain_files(
                 answer["map"] = str(write_map(explanation, output / f"{stem}.npy"))
                 answer["picture"] = str(write_picture(explanation, image, output / f"{stem}.png"))
                 answer["warnings"] = list(explanation.warnings)
+                if explanation.grade is not None:
+                    answer["grade"] = record_to_plain(explanation.grade)
                 answers.append(answer)
             advance()
     return answers
+
+
+def _why(table: GradeTable | None) -> str:
+    """Say how the method was chosen."""
+    if table is None:
+        return "Method: the first that suits the model. Its grades, which a run leaves beside the package, are not there."
+    return f"Method, chosen on {table.n} validation images: {table.why}" if table.chosen else "Method: the first that suits."

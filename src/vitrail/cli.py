@@ -413,7 +413,7 @@ def predict(
 def explain(
     package: Annotated[Path, typer.Argument(help="Folder of a model package.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    method: Annotated[str | None, typer.Option("--method", help="How; default: the first that suits the model.")] = None,
+    method: Annotated[str | None, typer.Option("--method", help="How; default, or auto: what its grades say.")] = None,
     target: Annotated[str | None, typer.Option("--target", help="Class to explain; default: the predicted one.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the maps.")] = Path("explanations"),
     as_json: JsonOption = False,
@@ -435,6 +435,8 @@ def explain(
             typer.echo(f"{answer['image']}: {answer['method']} for {answer['target']} -> {answer['picture']}")
             for warning in answer["warnings"]:
                 typer.echo(f"  note: {warning}")
+            if answer.get("grade", {}).get("reason"):
+                typer.echo(f"  grey: {answer['grade']['reason']}")
     if failed:
         raise typer.Exit(1)
 

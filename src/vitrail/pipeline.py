@@ -22,6 +22,7 @@ from vitrail.datasets import find_layout, scan_folder
 from vitrail.energy import Meter, check_energy
 from vitrail.engine import share_cores
 from vitrail.errors import Problem, StudyError, UsageError
+from vitrail.explanation.grading import check_explanation
 from vitrail.models import check_continued_data, check_model, identity, members_of
 from vitrail.preprocess import remarks, view_remarks
 from vitrail.progress import SILENT, Progress
@@ -316,6 +317,10 @@ def _check_settings(study: Study) -> None:
         problems += error.problems
     try:
         check_energy(study.energy)
+    except StudyError as error:
+        problems += error.problems
+    try:
+        check_explanation(study.explanation)
     except StudyError as error:
         problems += error.problems
     if problems:

@@ -736,6 +736,7 @@ class GradeTable:
 
     Attributes:
         model: Name of the model.
+        package: SHA-256 of the package's ``hashes.json``; empty where the model was in no package.
         images: Paths of the images, where they have any.
         n: Number of images.
         groups: Number of independent groups among them.
@@ -749,6 +750,7 @@ class GradeTable:
     """
 
     model: str
+    package: str
     images: tuple[str, ...]
     n: int
     groups: int
@@ -810,7 +812,7 @@ class Explanation:
         seed: What its randomness came from.
         quantity: What is explained: the logit of the class, its probability, or its logit minus the largest other logit.
         standard_error: Of the map, same shape, where the method draws at random; else ``None``.
-        grade: How well such maps of this model held in tests, where they were graded; else ``None``.
+        grade: How the map holds beside random maps of its image, where it was graded; with a reason in it, it is drawn grey.
     """
 
     image: str
@@ -829,7 +831,7 @@ class Explanation:
     seed: int = 0
     quantity: Quantity = "logit"
     standard_error: FloatArray | None = None
-    grade: dict[str, object] | None = None
+    grade: MapGrade | None = None
 
 
 # ---------------------------------------------------------------------------------------------------- the whole run
@@ -847,6 +849,7 @@ class ModelResult:
         evaluation: How well it does.
         predictions: Its test predictions.
         explanations: Maps for the report's gallery.
+        grades: How good methods of explanation are for this model; ``None``: they were not graded.
         failure: Why there is no such model, and the next step; else empty.
         augmented: File with examples of its augmented training images, where there are any.
     """
@@ -860,6 +863,7 @@ class ModelResult:
     explanations: tuple[Explanation, ...] = ()
     failure: str = ""
     augmented: Path | None = None
+    grades: GradeTable | None = None
 
 
 @dataclass(frozen=True)

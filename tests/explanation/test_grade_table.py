@@ -12,8 +12,8 @@ from vitrail.explanation.grading.baselines import centre_map, random_map
 from vitrail.explanation.grading.faithfulness import Removal, removal_curves
 from vitrail.explanation.grading.grade import UNTRAINED, Images, Maps, grade_methods
 from vitrail.explanation.grading.means import mean_estimates
-from vitrail.storage import read_record, write_record
 from vitrail.records import GradeTable
+from vitrail.storage import read_record, write_record
 
 FEW = Removal(steps=8, cell=2)
 MODEL = LinearModel()

@@ -92,8 +92,6 @@ def test_a_method_that_fails_elsewhere_makes_no_good_map_here():
     true = model.contributions(pixels, 0)[0]
     gain = Estimate(0.1, 0.0, 0.2, 40, 40, "")
     grade = MethodGrade("true", False, gain, gain, best_baseline="centre of the image", beats_baselines="no")
-    found = grade_map(
-        model.scores, pixels[0], placements[0], true, target=1, method="true", of_method=grade, removal=FEW, seed=0
-    )
+    found = grade_map(model.scores, pixels[0], placements[0], true, target=1, method="true", of_method=grade, removal=FEW, seed=0)
     assert found.passed
     assert "On 40 other images, true maps of this model do not beat" in found.reason and "centre of the image" in found.reason

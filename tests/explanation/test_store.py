@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from vitrail.explanation import load_explanations, save_explanations, write_map, write_picture
-from vitrail.records import Explanation
+from vitrail.records import Explanation, MapGrade
 
 
 def an_explanation(image="a/b.png", shape=(12, 17), seed=0):
@@ -20,7 +20,7 @@ def an_explanation(image="a/b.png", shape=(12, 17), seed=0):
         layer="blocks.6",
         forward_passes=1.0,
         standard_error=generator.normal(size=shape).astype(np.float32) if seed else None,
-        grade={"srg": 0.1},
+        grade=MapGrade(0.1, (0.0, -0.2), 1.0, True, "a reason"),
     )
 
 

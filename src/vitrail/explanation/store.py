@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.records import Explanation
+from vitrail.records import Explanation, MapGrade
 from vitrail.storage import read_record, whole_file, whole_folder, write_record
 
 
@@ -45,6 +45,9 @@ def _loaded(folder: Path, number: int, entry: dict[str, Any]) -> Explanation:
         parameters = entry.pop("details")
         entry |= {"parameters": parameters, "forward_passes": parameters.pop("model_runs", 0)}
         entry |= {"layer": parameters.pop("layer", "")}
+    if entry.get("grade") is not None:
+        gains = tuple(entry["grade"]["random_gains"])
+        entry["grade"] = MapGrade(**{**entry["grade"], "random_gains": gains})
     error = folder / f"{number:03d}-error.npy"
     arrays = {"map": np.load(folder / f"{number:03d}.npy"), "standard_error": np.load(error) if error.exists() else None}
     return Explanation(**{**entry, **arrays, "warnings": tuple(entry["warnings"])})

@@ -11,6 +11,7 @@ from vitrail.records import Estimate, Evaluation, Explanation, Manifest, ModelRe
 from vitrail.reporting.augmentation import augmented_examples_figure
 from vitrail.reporting.choices import chosen_facts
 from vitrail.reporting.figures import can_draw_roc, confusion_matrix, learning_curves, roc_curves, score_intervals
+from vitrail.reporting.grades import GradeView, grade_view
 from vitrail.reporting.images import MapPictures, map_pictures
 from vitrail.reporting.thumbnails import Picture, Thumbnails
 from vitrail.reporting.wording import Shown, caveats, counted, duration, electricity, methods, metric, show
@@ -120,6 +121,7 @@ class ModelView:
     roc: str
     cases: tuple[Case, ...]
     augmented: tuple[tuple[str, tuple[Picture, ...]], ...]
+    grades: GradeView | None = None
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,7 @@ def _model_view(model: ModelResult, standing: Standing, manifest: Manifest, thum
         roc=roc,
         cases=tuple(_case(explanation, model.predictions, manifest, thumbnails) for explanation in model.explanations),
         augmented=_augmented(model),
+        grades=grade_view(model.grades),
     )
 
 
@@ -351,8 +354,13 @@ def _case(explanation: Explanation, predictions: Predictions | None, manifest: M
         explanation=explanation,
         score=f"{explanation.score:.2f}",
         details=_details(explanation),
-        pictures=map_pictures(manifest.root / path, explanation.map, thumbnails.grey(path)),
+        pictures=map_pictures(manifest.root / path, explanation.map, thumbnails.grey(path), grey=_grey(explanation)),
     )
+
+
+def _grey(explanation: Explanation) -> bool:
+    """Whether a map is drawn in grey, because it does not hold what it says."""
+    return explanation.grade is not None and bool(explanation.grade.reason)
 
 
 def _details(explanation: Explanation) -> tuple[tuple[str, str], ...]:

@@ -10,7 +10,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from vitrail.explanation.grading.cells import enlarged, generator_of, inner_slices
+from vitrail.explanation.class_activation import resize_bilinear
+from vitrail.explanation.grading.cells import DoubleArray, generator_of, inner_slices
 from vitrail.records import ByteArray, FloatArray, Placement
 
 RANDOM_CELLS = 7
@@ -81,10 +82,10 @@ def baseline_maps(pixels: ByteArray, placements: Sequence[Placement], *, seed: i
     }
 
 
-def _inside(cells: np.ndarray[tuple[int, ...], np.dtype[np.float64]], pixels: ByteArray, placement: Placement) -> FloatArray:
+def _inside(cells: DoubleArray, pixels: ByteArray, placement: Placement) -> FloatArray:
     """Enlarge cells over the part of the input that shows image; zero elsewhere."""
     answer = np.zeros(pixels.shape[:2], dtype=np.float32)
     inner = inner_slices(placement)
     height, width = answer[inner].shape
-    answer[inner] = enlarged(cells, height=height, width=width)
+    answer[inner] = resize_bilinear(cells, height=height, width=width)
     return answer

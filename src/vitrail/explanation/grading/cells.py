@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vitrail.records import ByteArray, FloatArray, IntArray, Placement
+from vitrail.records import ByteArray, IntArray, Placement
 
 DoubleArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -86,15 +86,3 @@ def _edges(start: int, stop: int, side: int) -> IntArray:
 
 def _even(start: int, stop: int, count: int) -> IntArray:
     return np.rint(np.linspace(start, stop, count + 1)).astype(np.int64)
-
-
-def enlarged(cells: DoubleArray, *, height: int, width: int) -> FloatArray:
-    """Enlarge a map of cells by bilinear interpolation between their centres, float32, shape (height, width)."""
-    down, across = (_weights(count, pixels) for count, pixels in zip(cells.shape, (height, width), strict=True))
-    return np.asarray(down @ cells @ across.T, dtype=np.float32)
-
-
-def _weights(cells: int, pixels: int) -> DoubleArray:
-    """Return the weights (pixels, cells) of linear interpolation; rows sum to 1, beyond the outermost centres it is constant."""
-    positions = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
-    return np.maximum(0.0, 1.0 - np.abs(positions[:, np.newaxis] - np.arange(cells)))

@@ -113,6 +113,7 @@ def grade_methods(
     untrained: Mapping[str, Method] | None = None,
     removal: Removal | None = None,
     seed: int,
+    package: str = "",
     resamples: int = RESAMPLES,
     sensitivity_images: int = 8,
     minutes: float | None = None,
@@ -128,6 +129,7 @@ def grade_methods(
         untrained: Name -> the same method on the network with re-drawn weights, as a further baseline for that method.
         removal: How parts of an image are removed.
         seed: Same seed, same table, apart from the times.
+        package: The fingerprint of the model's package, for the record.
         resamples: Bootstrap resamples of groups.
         sensitivity_images: On how many of the images sensitivity is measured, which asks each method several times more.
         minutes: After so many minutes no further images are begun; the table says on how many it stands. ``None``: no limit.
@@ -153,6 +155,7 @@ def grade_methods(
     grades = tuple(measures.grade(one) for one in found)
     table = GradeTable(
         model=name,
+        package=package,
         images=seen.paths,
         n=done,
         groups=len(np.unique(seen.groups)),

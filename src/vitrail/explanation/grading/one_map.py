@@ -48,16 +48,14 @@ def grade_map(
     maps |= {
         f"random {number}": random_map(pixels, placement, seed, number=number)[np.newaxis] for number in range(RANDOM_MAPS // 2)
     }
-    curves = removal_curves(
-        scores, pixels[np.newaxis], (placement,), np.array([target]), maps, removal=removal, seed=seed
-    )
+    curves = removal_curves(scores, pixels[np.newaxis], (placement,), np.array([target]), maps, removal=removal, seed=seed)
     gain, *half = (float(one.relevance_gain[0]) for one in curves.values())
     gains = np.array([*half, *(-one for one in half)])
     beaten = float(np.count_nonzero(gain > gains) + 0.5 * np.count_nonzero(gain == gains))
     passed = beaten >= NEEDED
     reason = ""
     if not passed:
-        reason = f"This map foretells the score no better than chance: it beats {beaten:g} of {len(gains)} random maps of the image."
+        reason = f"This map is no better than chance: it beats {beaten:g} of {len(gains)} random maps of the same image."
     elif of_method is not None and of_method.beats_baselines == "no":
         reason = (
             f"On {of_method.relevance_gain.n} other images, {method} maps of this model do not beat a map that knows nothing of "

@@ -32,9 +32,7 @@ def rank_correlation(first: npt.NDArray[np.floating], second: npt.NDArray[np.flo
     return float(np.clip((ranks[0] @ ranks[1]) / (norms[0] * norms[1]), -1.0, 1.0))
 
 
-def agreements(
-    maps: Mapping[str, FloatArray], placements: Sequence[Placement], *, cells: int = GRID
-) -> tuple[MapAgreement, ...]:
+def agreements(maps: Mapping[str, FloatArray], placements: Sequence[Placement], *, cells: int = GRID) -> tuple[MapAgreement, ...]:
     """Compare every method with every other.
 
     Agreement is the mean rank correlation of two methods' maps of the same image. Maps of different images agree too, because
