@@ -781,6 +781,7 @@ class NetworkParts:
         weights: One matrix per dense layer of the head, float32, shape (outputs, inputs).
         biases: One vector per dense layer.
         activations: Between two dense layers each: ``relu``, ``tanh``, ``sigmoid`` or ``gelu``.
+        replaced: Learned values that stand in for the stored ones, by their names in the graph: for tests of explanations.
     """
 
     trunk: Path
@@ -789,6 +790,7 @@ class NetworkParts:
     weights: tuple[FloatArray, ...]
     biases: tuple[FloatArray, ...]
     activations: tuple[str, ...]
+    replaced: dict[str, FloatArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

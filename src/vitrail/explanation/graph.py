@@ -53,6 +53,7 @@ class NetworkGraph:
         self.parts = parts
         self._constants: dict[str, Tensor] = {}
         self.nodes: tuple[Node, ...] = (*self._trunk(), *self._head())
+        self._constants |= {name: _tensor(value) for name, value in parts.replaced.items()}
         self._maker = {output: number for number, node in enumerate(self.nodes) for output in node.outputs}
         self._plans: dict[tuple[frozenset[str], tuple[str, ...]], tuple[int, ...]] = {}
 

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from vitrail.errors import DataError
+from vitrail.errors import DataError, PackageError, UsageError
 from vitrail.evaluation.gain import FEWEST_GROUPS
 from vitrail.explanation.explain_image import ExplainablePackage, ExplainablePart
 from vitrail.explanation.grading.asking import map_at_input, method_of, suiting_methods
 from vitrail.explanation.grading.baselines import BASELINE_MAPS
 from vitrail.explanation.grading.cells import BoolArray
 from vitrail.explanation.grading.faithfulness import Removal
-from vitrail.explanation.grading.grade import Images, grade_methods
+from vitrail.explanation.grading.grade import DEAR, Images, Method, grade_methods
 from vitrail.explanation.grading.localisation import mask_at_input, read_mask
 from vitrail.explanation.grading.means import RESAMPLES
 from vitrail.explanation.grading.one_map import grade_map
+from vitrail.explanation.grading.redrawn import RedrawnModel
 from vitrail.explanation.run_explain import EXPLAINERS
 from vitrail.records import Explanation, GradeTable, IntArray
 from vitrail.storage import read_record
@@ -109,11 +110,13 @@ def grade_package(
         return None
     images, notes = prepared
     names, why_not = _candidates(model, methods, images, removal, minutes)
+    untrained, why = _untrained(model, names, seed=seed)
     table = grade_methods(
         package.name,
         model.scores,
         images,
         {name: method_of(model, name, seed=seed) for name in names},
+        untrained=untrained,
         removal=removal,
         seed=seed,
         package=package.fingerprint,
@@ -121,7 +124,7 @@ def grade_package(
         minutes=minutes,
         advance=advance,
     )
-    return replace(table, notes=(*table.notes, *why_not, *notes))
+    return replace(table, notes=(*table.notes, *why_not, *why, *notes))
 
 
 def kept_grades(package_folder: Path, package: ExplainablePackage) -> GradeTable | None:
@@ -205,6 +208,23 @@ def _prepared(model: ExplainablePart, to_grade: ToGrade) -> tuple[Images, list[s
     )
 
 
+def _untrained(model: ExplainablePart, names: Sequence[str], *, seed: int) -> tuple[dict[str, Method], list[str]]:
+    """Return the methods on the network with re-drawn weights, where it has one; else why there is no such baseline."""
+    if model.network is None:
+        return {}, []
+    try:
+        redrawn = RedrawnModel(model, seed=seed)
+    except (UsageError, PackageError) as error:
+        return {}, [f"No comparison with an untrained network. {error}"]
+    asked = [name for name in names if _cost(model, name) <= DEAR and not EXPLAINERS[name].refusal(redrawn)]
+    return {name: method_of(redrawn, name, seed=seed) for name in asked}, []
+
+
+def _cost(model: ExplainablePart, name: str) -> float:
+    cost = EXPLAINERS[name].cost(model)
+    return cost.forward + cost.backward
+
+
 def _candidates(
     model: ExplainablePart, methods: Sequence[str] | None, images: Images, removal: Removal, minutes: float | None
 ) -> tuple[list[str], list[str]]:
@@ -215,8 +235,7 @@ def _candidates(
         if refused and methods is not None:
             notes.append(f"{name}: not graded. {refused}")
         if not refused:
-            cost = EXPLAINERS[name].cost(model)
-            costs[name] = cost.forward + cost.backward
+            costs[name] = _cost(model, name)
     if not costs and methods is not None:
         others, more = _candidates(model, None, images, removal, minutes)
         return others, [*notes, "None of the methods that the study names suits this model: all others were asked.", *more]
@@ -228,16 +247,18 @@ def _candidates(
         return list(costs), notes
     pace = _seconds_per_pass(model, images)
     enough = min(ENOUGH_IMAGES, len(images))
-    while len(costs) > 1 and pace * enough * _passes(costs, removal) > 60 * minutes:
+    own_baseline = model.network is not None
+    while len(costs) > 1 and pace * enough * _passes(costs, removal, own_baseline=own_baseline) > 60 * minutes:
         dearest = max(reversed(costs), key=lambda name: costs[name])
         costs.pop(dearest)
         notes.append(f"{dearest}: not graded. With it, {minutes:g} minutes would not do for {enough} images.")
     return list(costs), notes
 
 
-def _passes(costs: Mapping[str, float], removal: Removal) -> float:
-    """Return the passes per image: the maps, and what is removed by them and by the baselines."""
-    return sum(costs.values()) + removal.passes(len(costs) + len(BASELINE_MAPS))
+def _passes(costs: Mapping[str, float], removal: Removal, *, own_baseline: bool) -> float:
+    """Return the passes per image: the maps, those of the untrained network, and what is removed by them and by the baselines."""
+    again = [cost for cost in costs.values() if own_baseline and cost <= DEAR]
+    return sum(costs.values()) + sum(again) + removal.passes(len(costs) + len(again) + len(BASELINE_MAPS))
 
 
 def _seconds_per_pass(model: ExplainablePart, images: Images) -> float:

@@ -13,6 +13,7 @@ from vitrail.explanation.grading.cells import BoolArray, DoubleArray
 from vitrail.explanation.grading.faithfulness import Removal, RemovalCurves, Scorer, removal_curves
 from vitrail.explanation.grading.localisation import localise
 from vitrail.explanation.grading.means import RESAMPLES, Verdict, is_above_zero, mean_estimates
+from vitrail.explanation.grading.randomisation import randomisation_test
 from vitrail.explanation.grading.sensitivity import RADIUS, SAMPLES, largest_sensitivity
 from vitrail.explanation.grading.similarity import GRID, agreements
 from vitrail.records import (
@@ -24,9 +25,12 @@ from vitrail.records import (
     LocalisationGrade,
     MethodGrade,
     Placement,
+    RandomisationTest,
 )
 
 UNTRAINED = "untrained network"
+DEAR = 60
+"""Passes per map above which a method is not asked for maps of slightly changed images, nor of the untrained network."""
 AT_A_TIME = 8
 """Images between two looks at the clock."""
 WORTH = 0.01
@@ -131,7 +135,8 @@ def grade_methods(
         seed: Same seed, same table, apart from the times.
         package: The fingerprint of the model's package, for the record.
         resamples: Bootstrap resamples of groups.
-        sensitivity_images: On how many of the images sensitivity is measured, which asks each method several times more.
+        sensitivity_images: On how many of the images sensitivity is measured, which asks each method several times more (not
+            those of more than 60 passes per map).
         minutes: After so many minutes no further images are begun; the table says on how many it stands. ``None``: no limit.
         advance: Told of every few images done.
 
@@ -216,7 +221,7 @@ def _add(
         own.curves.append(curves[name])
     few = part.part(0, sensitive)
     for name, method in methods.items():
-        if sensitive:
+        if sensitive and found[name].passes <= DEAR * (len(found[name].gains)):
             values = maps[name][:sensitive]
 
             def again(pixels: ByteArray, at: Sequence[Placement], targets: IntArray, method: Method = method) -> FloatArray:
@@ -263,6 +268,7 @@ class _Measures:
             beats_baselines=beats,
             completeness_error=self._some(own.errors),
             sensitivity=self._some(own.sensitivity),
+            randomisation=self._randomisation(name),
         )
 
     def _against(self, name: str) -> tuple[str, Estimate, Verdict]:
@@ -274,6 +280,15 @@ class _Measures:
         verdicts = {is_above_zero(one) for one in differences}
         beats: Verdict = "no" if "no" in verdicts else "not estimable" if "not estimable" in verdicts else "yes"
         return rivals[best], differences[best], beats
+
+    def _randomisation(self, name: str) -> RandomisationTest | None:
+        """Hold a method's maps against its maps of the network that has forgotten everything."""
+        other = self.found.get(f"{UNTRAINED}: {name}")
+        if other is None:
+            return None
+        maps, redrawn = (np.concatenate(one.maps) for one in (self.found[name], other))
+        stages = [("all weights", redrawn)]
+        return randomisation_test(maps, stages, self.images.placements, self.images.groups, seed=self.seed)
 
     def _localisation(self, own: _Found) -> LocalisationGrade | None:
         masks = self.images.masks
