@@ -24,8 +24,8 @@ CHUNK = 8
 class RedrawnModel:
     """A model whose learned values are put in random order, tensor by tensor, from the logits down.
 
-    So every layer keeps the distribution of its weights, and with it the size of its answers, but none of what it learnt. Kernels,
-    matrices, biases and scales are all drawn anew; a tensor of equal values stays what it is.
+    So every layer keeps the distribution of its weights, and with it the size of its answers, but none of what it learnt.
+    Kernels, matrices, biases and scales are all drawn anew; a tensor of equal values stays what it is.
 
     Args:
         model: The model; it is left as it is.
@@ -107,17 +107,16 @@ class RedrawnModel:
 
     def embedding_gradient(self, embedding: FloatArray, target: int) -> FloatArray:
         """See :class:`~vitrail.explanation.explainer.ExplainableModel`."""
-        import torch
-
         from vitrail.explanation.graph import EMBEDDING, LOGITS
 
-        begin = torch.from_numpy(np.array(embedding, dtype=np.float32))[None].requires_grad_()
-        (gradient,) = torch.autograd.grad(self._graph.run({EMBEDDING: begin})[LOGITS][0, target], begin)
-        return np.asarray(gradient[0].numpy(), dtype=np.float32)
+        anything = next(iter(self._graph.weights.values()))
+        begin = anything.new_tensor(np.array(embedding[np.newaxis], dtype=np.float32)).requires_grad_()
+        self._graph.run({EMBEDDING: begin})[LOGITS][0, target].backward()
+        return np.zeros_like(embedding) if begin.grad is None else begin.grad[0].numpy()
 
 
 def cascade(model: ExplainableModel, *, seed: int, stages: int = 4) -> Iterator[tuple[str, RedrawnModel]]:
-    """Yield the model with more and more of its weights drawn anew, from the logits down, and the last tensor drawn at each stage.
+    """Yield the model with more and more of its weights drawn anew, from the logits down, each with its last tensor drawn anew.
 
     Args:
         model: A model with a network.
