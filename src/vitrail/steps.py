@@ -20,7 +20,7 @@ from vitrail.evaluation import (
     save_predictions,
 )
 from vitrail.explanation import explain_image, save_explanations
-from vitrail.explanation.grading import ToGrade, find_masks, grade_package, graded, pick_images
+from vitrail.explanation.grading import ToGrade, chosen_words, find_masks, grade_package, graded, pick_images
 from vitrail.models import Package, load_package, members_of, save_ensemble, save_package
 from vitrail.models.heads import Scores
 from vitrail.progress import Progress
@@ -205,7 +205,8 @@ def explain_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: M
                 path = job.manifest.root / predictions.paths[case]
                 explanation = explain_image(package, path, image=predictions.paths[case], method=method)
                 if table:
-                    explanation = graded(package, path, explanation, table, seed=job.study.seed)
+                    told = {**explanation.parameters, "chosen": chosen_words(table)}
+                    explanation = graded(package, path, replace(explanation, parameters=told), table, seed=job.study.seed)
                 explanations.append(explanation)
                 advance()
     save_explanations(model.explanations, explanations)

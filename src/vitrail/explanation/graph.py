@@ -1,8 +1,8 @@
 """The packed network, rebuilt as torch operations: what is explained is what answers.
 
-The ONNX trunk and the dense head become one list of nodes that is run here, node by node. So every value can be captured, a run can
-begin at any value, weights can be replaced for one run, and the rule of a node can be replaced for one run. There are no hooks, and
-nothing is ever changed in place.
+The ONNX trunk and the dense head become one list of nodes that is run here, node by node. So every value can be captured, a run
+can begin at any value, weights can be replaced for one run, and the rule of a node can be replaced for one run. There are no
+hooks, and nothing is ever changed in place.
 """
 
 from __future__ import annotations
@@ -174,8 +174,9 @@ class NetworkGraph:
         Args:
             feeds: Values to begin with, by name: the input, or any values on which what is wanted depends (see :meth:`cut`).
             wanted: Names of the values to return.
-            leaves: Names of values with respect to which gradients will be taken; they are returned too. Where nothing before such a
-                value requires a gradient, the recording begins there: the part of the network before it is not differentiated.
+            leaves: Names of values with respect to which gradients will be taken; they are returned too. Where nothing before
+                such a value requires a gradient, the recording begins there: the part of the network before it is not
+                differentiated.
             weights: Name -> what to use instead, for this run.
             rules: Name of a node -> what it does instead, for this run.
 
@@ -195,7 +196,9 @@ class NetworkGraph:
             try:
                 answer = rule(node, inputs)
             except NotImplementedError as error:
-                raise UnknownOperator(f"{self.parts.trunk}: {node.operator} with {error} (at {node.name}) is not known.") from error
+                raise UnknownOperator(
+                    f"{self.parts.trunk}: {node.operator} with {error} (at {node.name}) is not known."
+                ) from error
             for name, value in zip(node.outputs, answer if isinstance(answer, tuple) else (answer,), strict=False):
                 begins = name in leaves and not value.requires_grad
                 values[name] = value.detach().requires_grad_() if begins else value

@@ -1,7 +1,7 @@
 """Where the values of a network lie on the image: feature maps, tokens, attention. What a person can name with ``--layer``.
 
-The layout of a value follows from that of the values it is made of: a convolution keeps maps, a flattening makes tokens of them, a
-class token put before them is a prefix. What cannot be followed has no layout, and is not offered.
+The layout of a value follows from that of the values it is made of: a convolution keeps maps, a flattening makes tokens of them,
+a class token put before them is a prefix. What cannot be followed has no layout, and is not offered.
 """
 
 from __future__ import annotations
@@ -21,10 +21,34 @@ from vitrail.records import NetworkParts
 
 _PROBE_IMAGES = 2
 _KEEPING = frozenset(
-    (
-        "BatchNormalization Cast Clip Dropout Elu Erf Gelu GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization "
-        "LayerNormalization LeakyRelu Mish Pow Relu Selu Sigmoid Softplus Sqrt Swish Tanh Neg Exp Abs"
-    ).split()
+    {
+        *(
+            "Abs",
+            "BatchNormalization",
+            "Cast",
+            "Clip",
+            "Dropout",
+            "Elu",
+            "Erf",
+            "Exp",
+            "Gelu",
+            "GroupNormalization",
+            "HardSigmoid",
+        ),
+        *(
+            "HardSwish",
+            "Identity",
+            "InstanceNormalization",
+            "LayerNormalization",
+            "LeakyRelu",
+            "Mish",
+            "Neg",
+            "Pow",
+            "Relu",
+            "Selu",
+        ),
+        *("Sigmoid", "Softplus", "Sqrt", "Swish", "Tanh"),
+    }
 )
 _MIXING = frozenset(("Add", "Sub", "Mul", "Div", "Where", "Max", "Min", "Sum"))
 
@@ -61,7 +85,7 @@ class Layout:
             return value.permute(0, 3, 1, 2)
         of_image = slice(self.prefix, self.prefix + self.rows * self.columns)
         tokens = value[:, of_image].mT if self.kind == "tokens" else value[:, :, of_image]
-        return tokens.unflatten(2, (self.rows, self.columns))
+        return tokens.reshape(*tokens.shape[:2], self.rows, self.columns)
 
 
 @dataclass(frozen=True)
@@ -183,8 +207,8 @@ class Layers:
         return self._supposed(node, output) if self._is_stream(node) else None
 
     def _supposed(self, node: Node, shape: tuple[int, ...]) -> Layout | None:
-        """Return the layout of what ends a block where it could not be followed (windows, merged patches): a square grid whose side
-        divides that of the image; ``None`` where it is none.
+        """Return the layout of what ends a block where it could not be followed (windows, merged patches): a square grid whose
+        side divides that of the image; ``None`` where it is none.
         """
         size = self.graph.parts.recipe.size
         if len(shape) == 4 and shape[0] == _PROBE_IMAGES and node.operator == "LayerNormalization":
@@ -227,7 +251,8 @@ class Layers:
     def layers(self) -> tuple[Layer, ...]:
         """All layers that lie on the image and on which the logits depend, from the input to the logits."""
         shapes, reached = self._probe
-        found, names = [], set()
+        found: list[Layer] = []
+        names: set[str] = set()
         for node in self.graph.nodes:
             value = node.outputs[0]
             layout = self.layouts.get(value)
@@ -245,8 +270,9 @@ class Layers:
     def default(self) -> Layer | None:
         """The layer that class activation maps use: the last on whose places the logits depend; ``None``: there is none.
 
-        Of convolutional networks that is what is pooled. Of transformers it is a normalisation, or the sum at the end of a block: where
-        a class token is read, the last one whose image tokens still reach it (the normalisation before the last attention).
+        Of convolutional networks that is what is pooled. Of transformers it is a normalisation, or the sum at the end of a
+        block: where a class token is read, the last one whose image tokens still reach it (the normalisation before the last
+            attention).
         """
         _, reached = self._probe
         for layer in reversed(self.layers):
@@ -365,9 +391,7 @@ def _turned(layout: Layout, order: tuple[int, ...]) -> Layout | None:
     return None if kind is None else replace(layout, kind=kind)
 
 
-def _reshaped(
-    layout: Layout, before: tuple[int, ...], after: tuple[int, ...], *, cut: tuple[int, int] | None
-) -> Layout | None:
+def _reshaped(layout: Layout, before: tuple[int, ...], after: tuple[int, ...], *, cut: tuple[int, int] | None) -> Layout | None:
     """Return the layout after maps were flattened to tokens, tokens were unflattened, or tokens were cut off."""
     if before == after:
         return layout

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -188,8 +189,11 @@ def _concat(node: Node, values: Values) -> Tensor:
 
 
 def _expand(node: Node, values: Values) -> Tensor:  # noqa: ARG001
-    value, shape = _first(values), _needed(values, 1).tolist()
-    return value.broadcast_to(torch.broadcast_shapes(value.shape, tuple(shape)))
+    value, shape = _first(values), [int(size) for size in _needed(values, 1).tolist()]
+    missing = len(shape) - value.ndim
+    sizes = [1] * -missing + shape if missing < 0 else shape
+    of_value = [1] * missing + list(value.shape)
+    return value.broadcast_to([max(pair) if 0 not in pair else 0 for pair in zip(sizes, of_value, strict=True)])
 
 
 def _tile(node: Node, values: Values) -> Tensor:  # noqa: ARG001
@@ -366,9 +370,7 @@ def _batch_normalisation(node: Node, values: Values) -> Tensor | tuple[Tensor, .
 
 
 def _instance_normalisation(node: Node, values: Values) -> Tensor:
-    return functional.instance_norm(
-        _first(values), weight=values[1], bias=values[2], eps=node.attributes.get("epsilon", 1e-5)
-    )
+    return functional.instance_norm(_first(values), weight=values[1], bias=values[2], eps=node.attributes.get("epsilon", 1e-5))
 
 
 def _layer_normalisation(node: Node, values: Values) -> Tensor:
@@ -387,12 +389,15 @@ def _general_product(node: Node, values: Values) -> Tensor:
     left, right, add = _first(values), _needed(values, 1), _given(values, 2)
     left = left.mT if node.attributes.get("transA", 0) else left
     right = right.mT if node.attributes.get("transB", 0) else right
-    answer = torch.matmul(left, right) * node.attributes.get("alpha", 1.0)
-    return answer if add is None else answer + add * node.attributes.get("beta", 1.0)
+    alpha: float = node.attributes.get("alpha", 1.0)
+    answer = torch.matmul(left, right) * alpha
+    beta: float = node.attributes.get("beta", 1.0)
+    return answer if add is None else answer + add * beta
 
 
 def _einsum(node: Node, values: Values) -> Tensor:
-    return torch.einsum(node.attributes["equation"], *[value for value in values if value is not None])
+    answer: Tensor = torch.einsum(node.attributes["equation"], *[value for value in values if value is not None])
+    return answer
 
 
 OPERATORS: dict[str, Rule] = {
@@ -434,9 +439,9 @@ OPERATORS: dict[str, Rule] = {
     "Less": _plain(torch.lt),
     "Log": _plain(torch.log),
     "MatMul": _plain(torch.matmul),
-    "Max": _plain(lambda first, *rest: first if not rest else torch.stack(torch.broadcast_tensors(first, *rest)).amax(dim=0)),
+    "Max": _plain(lambda *values: functools.reduce(torch.maximum, values)),
     "MaxPool": _maximum_pooling,
-    "Min": _plain(lambda first, *rest: first if not rest else torch.stack(torch.broadcast_tensors(first, *rest)).amin(dim=0)),
+    "Min": _plain(lambda *values: functools.reduce(torch.minimum, values)),
     "Mish": _plain(functional.mish),
     "Mod": _modulo,
     "Mul": _plain(torch.mul),

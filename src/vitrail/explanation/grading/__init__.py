@@ -1,6 +1,14 @@
 """GRADE: how good an explanation is, measured on the model itself and beside maps that know nothing of it."""
 
-from vitrail.explanation.grading.choose import GRADES, ToGrade, grade_package, graded, kept_grades, pick_images
+from vitrail.explanation.grading.choose import (
+    GRADES,
+    ToGrade,
+    chosen_words,
+    grade_package,
+    graded,
+    kept_grades,
+    pick_images,
+)
 from vitrail.explanation.grading.faithfulness import Removal, RemovalCurves, removal_curves
 from vitrail.explanation.grading.grade import Images, Maps, grade_methods
 from vitrail.explanation.grading.localisation import find_masks
@@ -16,6 +24,7 @@ __all__ = [
     "RemovalCurves",
     "ToGrade",
     "check_explanation",
+    "chosen_words",
     "find_masks",
     "grade_map",
     "grade_methods",

@@ -136,6 +136,11 @@ def kept_grades(package_folder: Path, package: ExplainablePackage) -> GradeTable
     return table if table.package and table.package == package.fingerprint else None
 
 
+def chosen_words(table: GradeTable) -> str:
+    """Say how ``auto`` came to its method, to be kept with an explanation."""
+    return f"automatically, by grades on {table.n:,} validation images: {table.why}"
+
+
 def graded(
     package: ExplainablePackage,
     file: Path,

@@ -64,7 +64,7 @@ class Removal:
         return self.cell or max(1, round(size / CELLS_ALONG))
 
     def passes(self, maps: int) -> int:
-        """Return how often an image passes the model to follow the curves of so many maps of it."""
+        """Return how often an image passes the model to follow the curves of so many maps of it, all of different orders."""
         ends = 3 if self.insertion else 2
         return ends + maps * (self.steps - 1) * (3 if self.insertion else 2)
 
@@ -229,15 +229,26 @@ def _changed(
         blurred = filled(whole, placement, "blurred") if removal.insertion else empty
         if removal.insertion:
             yield _Changed(blurred, int(target), tuple((number, _INSERT, image, 0) for number in numbers))
-        for number, values in enumerate(maps.values()):
-            rank = ranks(values[image], cells, order)
+        for rank, alike in _orders(maps, image, cells, order):
             for step in range(1, last):
                 first = cells.spread(rank < counts[step])
                 final = cells.spread(rank >= len(cells) - counts[step])
-                yield _Changed(_replaced(whole, empty, inner, first), int(target), ((number, _MOST, image, step),))
-                yield _Changed(_replaced(whole, empty, inner, final), int(target), ((number, _LEAST, image, step),))
+                most, least, insert = (
+                    tuple((number, curve, image, step) for number in alike) for curve in (_MOST, _LEAST, _INSERT)
+                )
+                yield _Changed(_replaced(whole, empty, inner, first), int(target), most)
+                yield _Changed(_replaced(whole, empty, inner, final), int(target), least)
                 if removal.insertion:
-                    yield _Changed(_replaced(blurred, whole, inner, first), int(target), ((number, _INSERT, image, step),))
+                    yield _Changed(_replaced(blurred, whole, inner, first), int(target), insert)
+
+
+def _orders(maps: Mapping[str, FloatArray], image: int, cells: Cells, order: IntArray) -> list[tuple[IntArray, list[int]]]:
+    """Return the different orders of the cells of one image, and the numbers of the maps that have each: some methods agree."""
+    found: dict[bytes, tuple[IntArray, list[int]]] = {}
+    for number, values in enumerate(maps.values()):
+        rank = ranks(values[image], cells, order)
+        found.setdefault(rank.tobytes(), (rank, []))[1].append(number)
+    return list(found.values())
 
 
 def _replaced(base: ByteArray, other: ByteArray, inner: tuple[slice, slice], where: BoolArray) -> ByteArray:
