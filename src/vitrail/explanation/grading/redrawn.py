@@ -111,7 +111,7 @@ class RedrawnModel:
 
         anything = next(iter(self._graph.weights.values()))
         begin = anything.new_tensor(np.array(embedding[np.newaxis], dtype=np.float32)).requires_grad_()
-        self._graph.run({EMBEDDING: begin})[LOGITS][0, target].backward()
+        self._graph.run({EMBEDDING: begin})[LOGITS][0, target].backward()  # type: ignore[no-untyped-call]
         return np.zeros_like(embedding) if begin.grad is None else begin.grad[0].numpy()
 
 
