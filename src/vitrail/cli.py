@@ -419,8 +419,8 @@ def explain(
         str | None,
         typer.Option(
             "--method",
-            help="How: grad-cam, integrated-gradients, occlusion...; auto: the first that suits the model; all: every method that "
-            "is defined for it, what it costs told before.",
+            help="How: grad-cam, integrated-gradients, occlusion...; auto: the first that suits the model; all: every method "
+            "that is defined for it, what it costs told before.",
             show_default="auto",
         ),
     ] = None,
