@@ -101,8 +101,19 @@ def test_a_method_no_better_than_on_an_untrained_network_does_not_beat_its_basel
 
 def test_the_time_limit_ends_with_the_images_that_were_done():
     table = table_of({"true": true_map()}, minutes=0.0)
-    assert table.n == 8 and len(table.gains["true"]) == 8
-    assert table.notes == ("The time limit of 0 minutes was reached after 8 of 24 images.",)
+    assert table.n == 16 and len(table.gains["true"]) == 16
+    assert table.notes == ("The time limit of 0 minutes was reached after 16 of 24 images.",)
+
+
+def test_a_method_that_ignores_what_the_model_has_learnt_is_not_chosen():
+    def untrained(pixels, placements, targets):
+        return Maps(-MODEL.contributions(pixels, 0))  # the same places, absolute: the randomisation test fails
+
+    table = table_of({"true": true_map(), "random": random_method}, untrained={"true": untrained})
+    assert table.grade_of("true").randomisation.passed is False
+    assert table.chosen == "random" and "of those that pass the randomisation test, which true (" in table.why
+    alone = table_of({"true": true_map()}, untrained={"true": untrained})
+    assert alone.chosen == "true"
 
 
 def test_the_same_seed_gives_the_same_table_apart_from_the_times_and_it_can_be_kept(tmp_path):

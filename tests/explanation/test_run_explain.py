@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitrail.errors import PackageError, UsageError
-from vitrail.explanation import EXPLAINERS, explain_pixels
+from vitrail.explanation import explain_pixels
 from vitrail.records import Placement
 
 SIZE = 32

@@ -235,19 +235,13 @@ class NetworkGraph:
         for node in self.nodes:
             if after & set(node.inputs):
                 after |= set(node.outputs)
-        fringe = []
-        for number in self._plan(frozenset((value,)), (wanted,)) if self._reaches(value, wanted) else ():
-            node = self.nodes[number]
-            if after & set(node.outputs):
-                fringe += [one for one in node.inputs if one and one not in after and one not in self._constants]
+        needed, fringe = {wanted} & after, list[str]()
+        for node in reversed(self.nodes):
+            if needed & set(node.outputs) and value not in node.outputs:
+                varying = [name for name in node.inputs if name and name not in self._constants]
+                needed |= after.intersection(varying)
+                fringe += [name for name in varying if name not in after]
         return tuple(dict.fromkeys(fringe))
-
-    def _reaches(self, value: str, wanted: str) -> bool:
-        after = {value}
-        for node in self.nodes:
-            if after & set(node.inputs):
-                after |= set(node.outputs)
-        return wanted in after
 
 
 def _tensor(array: np.ndarray[Any, Any]) -> Tensor:

@@ -160,7 +160,8 @@ class Layers:
         shapes = {INPUT: tuple(noise.shape), **{name: tuple(value.shape) for name, value in found.items()}}
         learning = {name: value for name, value in found.items() if value.requires_grad and name != LOGITS and value.ndim > 2}
         weighting = torch.linspace(-1, 1, found[LOGITS].shape[1]) + 0.1
-        gradients = torch.autograd.grad((found[LOGITS] * weighting).sum(), list(learning.values()), allow_unused=True)
+        total = (found[LOGITS] * weighting).sum()
+        gradients = torch.autograd.grad(total, list(learning.values()), allow_unused=True) if learning else ()
         reached = {name: one for name, one in zip(learning, gradients, strict=True) if one is not None}
         return shapes, reached
 

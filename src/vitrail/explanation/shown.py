@@ -13,7 +13,7 @@ from vitrail.errors import UsageError
 from vitrail.explanation.picture import draw_map, write_picture
 from vitrail.explanation.store import write_map
 from vitrail.records import ByteArray, Explanation
-from vitrail.storage import whole_file, write_record
+from vitrail.storage import write_bytes, write_record
 
 
 class ShownExplanation(Explanation):
@@ -59,9 +59,12 @@ class ShownExplanation(Explanation):
             return target
         if target.suffix != ".npz":
             raise UsageError(f"file of an explanation: must end in .npy, .npz, .png or .json. Found: {target.name}.")
-        maps = {"map": self.map} if self.standard_error is None else {"map": self.map, "standard_error": self.standard_error}
-        with whole_file(target) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, **maps)
+        buffer = io.BytesIO()
+        if self.standard_error is None:
+            np.savez_compressed(buffer, map=self.map)
+        else:
+            np.savez_compressed(buffer, map=self.map, standard_error=self.standard_error)
+        write_bytes(target, buffer.getvalue())
         return target
 
     def _repr_png_(self) -> bytes:

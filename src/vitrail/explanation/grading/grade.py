@@ -33,6 +33,8 @@ DEAR = 60
 """Passes per map above which a method is not asked for maps of slightly changed images, nor of the untrained network."""
 AT_A_TIME = 8
 """Images between two looks at the clock."""
+AT_LEAST = 2 * AT_A_TIME
+"""Images that are graded whatever the time limit is: with fewer, nothing could be told from noise."""
 WORTH = 0.01
 """Gain that a method must have over a cheaper one, beside being beyond noise: less is not worth the wait."""
 
@@ -137,7 +139,7 @@ def grade_methods(
         resamples: Bootstrap resamples of groups.
         sensitivity_images: On how many of the images sensitivity is measured, which asks each method several times more (not
             those of more than 60 passes per map).
-        minutes: After so many minutes no further images are begun; the table says on how many it stands. ``None``: no limit.
+        minutes: After so many minutes no images beyond the first 16 are begun; the table says on how many it stands.
         advance: Told of every few images done.
 
     Returns:
@@ -146,7 +148,7 @@ def grade_methods(
     removal, untrained = removal or Removal(), untrained or {}
     found: dict[str, _Found] = {}
     begun, done = time.monotonic(), 0
-    while done < len(images) and (done == 0 or minutes is None or time.monotonic() - begun < 60 * minutes):
+    while done < len(images) and (done < AT_LEAST or minutes is None or time.monotonic() - begun < 60 * minutes):
         part = images.part(done, done + AT_A_TIME)
         sensitive = max(0, min(len(part), sensitivity_images - done))
         _add(found, scores, part, methods, untrained, removal, seed, sensitive)
@@ -321,7 +323,8 @@ def _nothing() -> Estimate:
 def choose(table: GradeTable, groups: IntArray, *, seed: int, resamples: int = RESAMPLES) -> tuple[str, str]:
     """Choose a method by its gain; of those that the best does not clearly beat, the one with the fewest passes.
 
-    Among equals those that beat their baselines come first.
+    A method that fails the randomisation test is not chosen where there is another. Among equals those that beat their
+    baselines come first.
 
     Args:
         table: Of :func:`grade_methods`.
@@ -335,7 +338,9 @@ def choose(table: GradeTable, groups: IntArray, *, seed: int, resamples: int = R
     grades = [grade for grade in table.grades if not grade.baseline and grade.relevance_gain.value is not None]
     if not grades:
         return "", ""
-    best = max(grades, key=lambda grade: grade.relevance_gain.value or 0.0)
+    highest = max(grades, key=_gain)
+    grades = [grade for grade in grades if not _fails(grade)] or grades
+    best = max(grades, key=_gain)
     columns = [np.subtract(table.gains[best.name], table.gains[grade.name]) for grade in grades]
     behind = mean_estimates(np.stack(columns, axis=1), groups, seed=seed, resamples=resamples)
     equal = [
@@ -344,11 +349,22 @@ def choose(table: GradeTable, groups: IntArray, *, seed: int, resamples: int = R
         if is_above_zero(one) != "yes" or one.value is None or one.value < WORTH
     ]
     chosen = min([grade for grade in equal if grade.beats_baselines == "yes"] or equal, key=lambda grade: grade.passes)
-    why = f"{best.name} has the highest gain ({best.relevance_gain.value:.3f})"
+    why = f"{best.name} has the highest gain ({_gain(best):.3f})"
+    if highest.name != best.name:
+        why = f"{why} of those that pass the randomisation test, which {highest.name} ({_gain(highest):.3f}) does not"
     if chosen.name != best.name:
-        why = f"{why}; {chosen.name} is as good within the noise ({chosen.relevance_gain.value:.3f}) and costs less"
+        why = f"{why}; {chosen.name} is as good within the noise ({_gain(chosen):.3f}) and costs less"
     if chosen.beats_baselines == "no":
         why = f"{why}; it does not beat its baselines, so its maps are drawn in grey"
     elif chosen.beats_baselines == "not estimable":
         why = f"{why}; there are too few images to tell whether it beats its baselines"
     return chosen.name, f"{why}."
+
+
+def _gain(grade: MethodGrade) -> float:
+    return grade.relevance_gain.value or 0.0
+
+
+def _fails(grade: MethodGrade) -> bool:
+    """Whether the method's maps hardly change when what the model has learnt is taken away."""
+    return grade.randomisation is not None and grade.randomisation.passed is False
