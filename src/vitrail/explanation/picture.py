@@ -53,6 +53,11 @@ def _edge(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return inside & ~core
 
 
+def is_grey(explanation: Explanation) -> bool:
+    """Whether a map is drawn in grey, because its grade says that it does not hold what it shows."""
+    return explanation.grade is not None and bool(explanation.grade.reason)
+
+
 def write_picture(explanation: Explanation, image: Path, path: Path) -> Path:
     """Draw an explanation over its image at the image's own height and width and write it as PNG, whole or not at all.
 
@@ -70,8 +75,7 @@ def write_picture(explanation: Explanation, image: Path, path: Path) -> Path:
     """
     height, width = explanation.map.shape
     picture = Image.fromarray(read_image(image).pixels).convert("RGB").resize((width, height))
-    grey = explanation.grade is not None and bool(explanation.grade.reason)
-    overlay = draw_map(np.asarray(picture), explanation.map.astype(np.float64), grey=grey)
+    overlay = draw_map(np.asarray(picture), explanation.map.astype(np.float64), grey=is_grey(explanation))
     buffer = io.BytesIO()
     Image.fromarray(overlay).save(buffer, format="PNG")
     write_bytes(path, buffer.getvalue())

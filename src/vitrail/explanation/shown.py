@@ -10,7 +10,7 @@ from PIL import Image
 
 from vitrail.datasets import read_image
 from vitrail.errors import UsageError
-from vitrail.explanation.picture import draw_map, write_picture
+from vitrail.explanation.picture import draw_map, is_grey, write_picture
 from vitrail.explanation.store import write_map
 from vitrail.records import ByteArray, Explanation
 from vitrail.storage import write_bytes, write_record
@@ -33,7 +33,7 @@ class ShownExplanation(Explanation):
         """
         height, width = self.map.shape
         picture = Image.fromarray(read_image(Path(self.image)).pixels).convert("RGB").resize((width, height))
-        overlay: ByteArray = draw_map(np.asarray(picture), self.map.astype(np.float64))
+        overlay: ByteArray = draw_map(np.asarray(picture), self.map.astype(np.float64), grey=is_grey(self))
         return Image.fromarray(overlay)
 
     def save(self, path: str | Path) -> Path:

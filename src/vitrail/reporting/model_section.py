@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vitrail.evaluation import MEANING, held_against_baselines
+from vitrail.explanation.picture import is_grey
 from vitrail.preprocess.examples import load_examples
 from vitrail.records import Estimate, Evaluation, Explanation, Manifest, ModelResult, Predictions, RunResult, Scores, Training
 from vitrail.reporting.augmentation import augmented_examples_figure
@@ -354,13 +355,8 @@ def _case(explanation: Explanation, predictions: Predictions | None, manifest: M
         explanation=explanation,
         score=f"{explanation.score:.2f}",
         details=_details(explanation),
-        pictures=map_pictures(manifest.root / path, explanation.map, thumbnails.grey(path), grey=_grey(explanation)),
+        pictures=map_pictures(manifest.root / path, explanation.map, thumbnails.grey(path), grey=is_grey(explanation)),
     )
-
-
-def _grey(explanation: Explanation) -> bool:
-    """Whether a map is drawn in grey, because it does not hold what it says."""
-    return explanation.grade is not None and bool(explanation.grade.reason)
 
 
 def _details(explanation: Explanation) -> tuple[tuple[str, str], ...]:

@@ -100,7 +100,8 @@ class RemovalCurves:
         """Symmetric relevance gain (SRG), shape (n,): -1..1 of probability; 0 is a map that knows nothing (arXiv:2401.06654).
 
         SRG = area(least relevant first) - area(most relevant first). Both curves suffer alike from images unlike any that the
-        model has seen, so that their difference depends little on how things are removed.
+        model has seen, so that their difference depends little on how things are removed. It does somewhat: methods that cover
+        parts with the same fill (occlusion) are favoured.
         """
         return area(self.removed, self.least_first) - self.deletion_area
 
