@@ -111,7 +111,7 @@ def test_they_agree_with_torchcam(method, library_name):
         with getattr(library, library_name)(twin, target_layer=twin[4]) as asking:
             (theirs,) = asking(target, twin(network_graph(model.network).scaled(pixels).requires_grad_()))
         (cells,) = cells_of(model, method, pixels, target, relu)
-        np.testing.assert_allclose(shown(cells), np.squeeze(theirs.detach().numpy()), atol=1e-3)
+        np.testing.assert_allclose(shown(cells), np.squeeze(theirs.detach().numpy()), atol=3e-3)
         compared += cells.max() > 0
     assert compared
 

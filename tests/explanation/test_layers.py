@@ -6,8 +6,9 @@ import torch
 from explanation_networks import FAMILIES, family, pixels_for
 
 from vitrail.errors import UsageError
-from vitrail.explanation.graph import INPUT, LOGITS
+from vitrail.explanation.graph import INPUT, LOGITS, explained
 from vitrail.explanation.layers import network_layers
+from vitrail.explanation.passes import SharedPasses
 
 DEFAULTS = {
     "cnn": ("activations", (6, 8, 8), 0),
@@ -95,3 +96,22 @@ def test_attention_times_values_is_the_product():
     )
     np.testing.assert_allclose(values[place.softmax].sum(dim=-1).numpy(), 1, atol=1e-5)
     torch.testing.assert_close(values[place.softmax] @ values[place.values], values[place.product])
+
+
+@pytest.mark.parametrize("name", ["vit-class", "transformer", "swin"])
+def test_the_shared_passes_give_attention_and_its_gradient(name):
+    """dL/dA = dL/dO V^T, where O = A V."""
+    model, graph = family(name), network_layers(family(name).network).graph
+    pixels, targets = pixels_for(model, 5), np.array([0, 1, 2, 0, 1])
+    passes = SharedPasses(model, pixels, targets, model.scores(pixels), wants={"attention", "attention gradient"})
+    products = [place.product for place in passes.places]
+    found = graph.run({INPUT: graph.scaled(pixels)}, (LOGITS, *(place.values for place in passes.places)), leaves=tuple(products))
+    total = explained(found[LOGITS], targets, "logit").sum()
+    of_products = torch.autograd.grad(total, [found[one] for one in products])
+    for place, attention, gradient, of_product in zip(
+        passes.places, passes.attentions(), passes.attention_gradients(), of_products, strict=True
+    ):
+        assert attention.shape == (5 * place.windows, place.heads, place.queries, place.keys) == gradient.shape
+        np.testing.assert_allclose(attention.sum(axis=-1), 1, atol=1e-5)
+        expected = of_product @ found[place.values].mT
+        np.testing.assert_allclose(gradient, expected.detach().numpy(), rtol=1e-3, atol=1e-5 * float(expected.abs().max()))

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,6 +34,10 @@ def test_saved_explanations_come_back_whole_and_in_order(tmp_path):
     for before, after in zip(saved, loaded, strict=True):
         np.testing.assert_array_equal(before.map, after.map)
         assert after.map.dtype == np.float32
+        assert (before.layer, before.grade, before.forward_passes) == (after.layer, after.grade, after.forward_passes)
+        if before.standard_error is not None:
+            np.testing.assert_array_equal(before.standard_error, after.standard_error)
+        assert (after.standard_error is None) == (before.standard_error is None)
         assert (before.score, before.warnings, before.parameters) == (after.score, after.warnings, after.parameters)
 
 
@@ -63,3 +69,14 @@ def test_the_picture_has_the_size_of_the_upright_original(tmp_path):
     with Image.open(path) as picture:
         assert picture.size == (30, 40)
     assert original.read_bytes() == before
+
+
+def test_what_earlier_versions_saved_is_still_read(tmp_path):
+    save_explanations(tmp_path / "maps", [an_explanation()])
+    index = tmp_path / "maps" / "index.json"
+    (entry,) = json.loads(index.read_text())
+    kept = ("image", "model", "method", "target", "score", "warnings")
+    details = {"layer": "last feature maps", "rows": 7, "model_runs": 144}
+    index.write_text(json.dumps([{**{key: entry[key] for key in kept}, "details": details}]))
+    (loaded,) = load_explanations(tmp_path / "maps")
+    assert (loaded.layer, loaded.forward_passes, loaded.parameters) == ("last feature maps", 144, {"rows": 7})

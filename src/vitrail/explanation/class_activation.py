@@ -50,7 +50,7 @@ class ClassActivation(abc.ABC):
         activations = np.asarray(shared.feature_maps(question.layer), dtype=np.float64)
         gradient = np.asarray(shared.feature_map_gradient(question.layer), dtype=np.float64)
         cells = self.cells(activations, gradient)
-        layer = shared.layer_name if isinstance(shared, SharedPasses) else question.layer or LAST_MAPS
+        layer = shared.layer_name
         silent = (gradient == 0).all(axis=(1, 2, 3))
         return answer_of_cells(cells, question, layer=layer, silent=silent, backward=0.0 if layer == LAST_MAPS else 1.0)
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from vitrail.records import ByteArray, FloatArray, IntArray, NetworkParts, Placement, Quantity, Recipe
+
+if TYPE_CHECKING:
+    from vitrail.explanation.layers import AttentionPlace
 
 Pooling = Literal["average", "max", "flatten", "none"]
 
@@ -89,6 +92,24 @@ class Passes(Protocol):
 
     def feature_map_gradient(self, layer: str = "") -> FloatArray:
         """Return the gradient of the explained quantity with respect to those, (n, C, h, w)."""
+        ...
+
+    @property
+    def layer_name(self) -> str:
+        """What a result calls the layer of those maps."""
+        ...
+
+    @property
+    def places(self) -> tuple[AttentionPlace, ...]:
+        """Where the network attends, from the input to the logits."""
+        ...
+
+    def attentions(self) -> tuple[FloatArray, ...]:
+        """Return what each of :attr:`places` attends to, (n windows, heads, queries, keys)."""
+        ...
+
+    def attention_gradients(self) -> tuple[FloatArray, ...]:
+        """Return the gradient of the explained quantity with respect to each of those, same shapes."""
         ...
 
 

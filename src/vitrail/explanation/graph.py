@@ -282,7 +282,7 @@ def explained(logits: Tensor, targets: IntArray, quantity: Quantity) -> Tensor:
     return of_target
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def network_graph(parts: NetworkParts) -> NetworkGraph:
     """Return the graph of a package, built once (parts are told apart by identity).
 

@@ -77,6 +77,13 @@ class Layout:
         """How many tokens there are, those that are no part of the image included."""
         return self.prefix + self.rows * self.columns + self.suffix
 
+    def reached(self, places: tuple[Tensor, ...]) -> bool:
+        """Return whether anything reaches a place on the image, of whether it does per axis of a value after the first."""
+        if self.kind in ("maps", "maps last"):
+            return bool(places[0].any())
+        tokens = places[0] if self.kind == "tokens" else places[1]
+        return bool(tokens[self.prefix : self.prefix + self.rows * self.columns].any())
+
     def maps(self, value: Tensor) -> Tensor:
         """Return the value as maps (n, C, h, w); tokens that are no part of the image are left out."""
         if self.kind == "maps":
@@ -150,19 +157,19 @@ class Layers:
         self.graph = graph
 
     @cached_property
-    def _probe(self) -> tuple[dict[str, tuple[int, ...]], dict[str, Tensor]]:
-        """Return the shape of every value, and the gradient of the logits at those that may be layers."""
+    def _probe(self) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[Tensor, ...]]]:
+        """Return the shape of every value; and of those on which the logits depend, per axis after the first, at which places
+        they do. Only that is kept: the values themselves fill much memory.
+        """
         recipe = self.graph.parts.recipe
         noise = torch.rand(_PROBE_IMAGES, recipe.channels, recipe.size, recipe.size, generator=torch.Generator().manual_seed(0))
-        names = self.graph.values
-        noise.requires_grad_()
-        found = self.graph.run({INPUT: noise}, names)
+        found = self.graph.run({INPUT: noise.requires_grad_()}, self.graph.values)
         shapes = {INPUT: tuple(noise.shape), **{name: tuple(value.shape) for name, value in found.items()}}
         learning = {name: value for name, value in found.items() if value.requires_grad and name != LOGITS and value.ndim > 2}
         weighting = torch.linspace(-1, 1, found[LOGITS].shape[1]) + 0.1
         total = (found[LOGITS] * weighting).sum()
         gradients = torch.autograd.grad(total, list(learning.values()), allow_unused=True) if learning else ()
-        reached = {name: one for name, one in zip(learning, gradients, strict=True) if one is not None}
+        reached = {name: _places(one) for name, one in zip(learning, gradients, strict=True) if one is not None}
         return shapes, reached
 
     @cached_property
@@ -281,8 +288,7 @@ class Layers:
             assert node is not None  # noqa: S101 - layers are made by nodes
             if layer.layout.kind != "maps" and not self._is_stream(node):
                 continue
-            gradient = layer.layout.maps(reached[layer.value])
-            if bool((gradient != 0).any()):
+            if layer.layout.reached(reached[layer.value]):
                 return layer
         return None
 
@@ -370,6 +376,13 @@ class Layers:
         return len(shapes[value]) if value in reached else 0
 
 
+def _places(gradient: Tensor) -> tuple[Tensor, ...]:
+    """Return at which places of each axis after the first a gradient is not zero."""
+    away = gradient != 0
+    axes = range(1, gradient.ndim)
+    return tuple(away.any(dim=0).amax(dim=[other - 1 for other in axes if other != axis]) for axis in axes)
+
+
 def _fits(layout: Layout, shape: tuple[int, ...]) -> bool:
     """Return whether a value of this shape can have the layout."""
     if shape[:1] != (_PROBE_IMAGES,):
@@ -414,7 +427,7 @@ def _reshaped(layout: Layout, before: tuple[int, ...], after: tuple[int, ...], *
     return None
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def network_layers(parts: NetworkParts) -> Layers:
     """Return the layers of a package's network, found once; see :func:`vitrail.explanation.graph.network_graph`."""
     return Layers(network_graph(parts))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vitrail.explanation.graph import NetworkGraph
     from vitrail.explanation.layers import AttentionPlace, Layer, Layers
 
-CHUNK = 8
+CHUNK = 4
 """Images that pass through the graph together: what is recorded for the way back is kept in memory."""
 LAST_MAPS = "last feature maps"
 """What a result calls the layer where the closed form was used."""

@@ -136,7 +136,7 @@ class ModelPackage(Package):
         """The views of an image whose scores are averaged, the plain one first."""
         return VIEWS[self.description.test_time_augmentation]
 
-    @property
+    @cached_property
     def plain(self) -> ModelPackage:
         """The same model without test-time augmentation; itself where it has none."""
         if self.description.test_time_augmentation == "none":
