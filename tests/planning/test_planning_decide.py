@@ -137,9 +137,10 @@ def test_the_cost_of_a_model_is_the_sum_of_its_parts():
 def test_grading_explanations_has_its_share_of_the_budget_and_no_more():
     times = measured({"forest": timing(embed=0.02)})
     with_grades, without = (
-        planned(times=times, study=wishes(explanation={"grade_images": number}), budget=1200) for number in (64, 0)
+        planned(times=times, study=wishes(explanation={"gallery": 1, "grade_images": number}), budget=1200) for number in (64, 0)
     )
-    assert cost(with_grades, "forest").seconds - cost(without, "forest").seconds == pytest.approx(0.03 * 1200)
+    of_maps = 2 * 200 * 0.02
+    assert cost(with_grades, "forest").seconds - cost(without, "forest").seconds == pytest.approx(0.03 * 1200 + of_maps)
     assert with_grades.study.explanation.grade_minutes == pytest.approx(0.6)
     assert "explanation.grade_minutes" in {choice.key for choice in with_grades.choices}
     assert without.study.explanation.grade_minutes == 2 and planned(times=times, budget=1e5).study.explanation.grade_minutes == 2

@@ -28,6 +28,8 @@ GRADING_SHARE = 0.03
 """Share of the budget that the grading of one model's explanations may take, where the study does not give it less."""
 GRADING_PASSES = 500
 """Times that an image passes a model, about, for its methods of explanation to be graded on it."""
+MAP_PASSES = 200
+"""Times that an image of the gallery passes a model for its map to be held against random ones."""
 OF_ANY_RUN, OF_ANY_MODEL = 8.0, 2.0
 """Seconds of report and tracking, and of packing, evaluating and drawing one model, on an ordinary server."""
 PROGRAMME = 700 * 2**20
@@ -142,7 +144,8 @@ def _grading_seconds(study: Study, facts: Facts, pass_seconds: float) -> float:
     if not _grades(study):
         return 0.0
     images = min(study.explanation.grade_images, facts.validation)
-    return min(60 * study.explanation.grade_minutes, images * GRADING_PASSES * pass_seconds)
+    gallery = 2 * study.explanation.gallery * MAP_PASSES * pass_seconds
+    return gallery + min(60 * study.explanation.grade_minutes, images * GRADING_PASSES * pass_seconds)
 
 
 def memory_of(family: str, study: Study, facts: Facts, timing: Timing, *, size: int) -> int:
