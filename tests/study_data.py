@@ -188,7 +188,12 @@ PLAIN_STUDIES = st.fixed_dictionaries(
             reach=st.floats(0.01, 1),
             positive=st.none() | NAMES,
         ),
-        "explanation": _some(gallery=st.integers(0, 50)),
+        "explanation": _some(
+            gallery=st.integers(0, 50),
+            methods=st.just("auto") | st.lists(st.sampled_from(["grad-cam", "occlusion"]), min_size=1, unique=True),
+            grade_images=st.integers(0, 10_000),
+            grade_minutes=st.floats(0.01, 100),
+        ),
         "tracking": _some(enabled=st.booleans(), uri=st.none() | TEXTS, experiment=st.none() | TEXTS),
     },
 )

@@ -29,6 +29,7 @@ SMALL = (
     "models.*.dense=[4]",
     "evaluation.resamples=200",
     "explanation.gallery=1",
+    "explanation.grade_images=4",
     "tracking.enabled=false",
 )
 """Settings under which a recipe takes seconds; those of settings that no model of a recipe has are left out."""

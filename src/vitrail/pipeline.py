@@ -23,6 +23,7 @@ from vitrail.energy import Meter, check_energy
 from vitrail.engine import share_cores
 from vitrail.errors import Problem, StudyError, UsageError
 from vitrail.evaluation import check_threshold
+from vitrail.explanation.grading import check_explanation
 from vitrail.models import check_continued_data, check_model, identity, members_of
 from vitrail.preprocess import remarks, view_remarks
 from vitrail.progress import SILENT, Progress
@@ -318,6 +319,10 @@ def _check_settings(study: Study) -> None:
         problems += error.problems
     try:
         check_energy(study.energy)
+    except StudyError as error:
+        problems += error.problems
+    try:
+        check_explanation(study.explanation)
     except StudyError as error:
         problems += error.problems
     if problems:

@@ -3,7 +3,8 @@
     <output>/<study>-<fingerprint>/
       study.yaml  provenance.json  manifest.json  audit.json  split.csv  report.html  energy.json
       models/<name>/training.json  package/  weights.safetensors  predictions-validation.csv  predictions-test.csv
-                    evaluation.json  explanations/  augmented.npz  failure.txt; while it trains: checkpoint.pt  embedder.onnx
+                    evaluation.json  grades.json  explanations/  augmented.npz  failure.txt
+                    while it trains: checkpoint.pt  embedder.onnx
       baselines/<name>/training.json  predictions-validation.csv  predictions-test.csv  evaluation.json
       baselines/differences.json   every model against every baseline
     <output>/test-openings.json   when the test images of which data set were opened, for which model
@@ -28,9 +29,20 @@ from vitrail.energy import total_use
 from vitrail.errors import OutputError, UsageError
 from vitrail.evaluation import choose_champion, load_predictions
 from vitrail.explanation import load_explanations
+from vitrail.explanation.grading import GRADES
 from vitrail.models import identity
 from vitrail.models.continued import WEIGHTS
-from vitrail.records import AuditReport, Difference, Evaluation, Manifest, ModelResult, Provenance, RunResult, Training
+from vitrail.records import (
+    AuditReport,
+    Difference,
+    Evaluation,
+    GradeTable,
+    Manifest,
+    ModelResult,
+    Provenance,
+    RunResult,
+    Training,
+)
 from vitrail.split import load_split
 from vitrail.storage import check_writable, file_sha256, fingerprint, read_record, versions, without_credentials
 from vitrail.study import ModelSettings, Study
@@ -72,6 +84,11 @@ class ModelFolder:
         return self.path / "explanations"
 
     @property
+    def grades(self) -> Path:
+        """How good methods of explanation are for this model. Beside the package, where ``vitrail explain`` finds it."""
+        return self.path / GRADES
+
+    @property
     def checkpoint(self) -> Path:
         """Where a training under way goes on after a kill."""
         return self.path / "checkpoint.pt"
@@ -92,7 +109,7 @@ class ModelFolder:
 
     def forget(self) -> None:
         """Remove what was made from the model: it is about to be trained anew."""
-        for path in (self.training, self.weights, self.evaluation, self.failure, self.augmented):
+        for path in (self.training, self.weights, self.evaluation, self.failure, self.augmented, self.grades):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.explanations, ignore_errors=True)
 
@@ -116,6 +133,7 @@ class ModelFolder:
             evaluation=read_record(self.evaluation, Evaluation) if evaluated else None,
             predictions=load_predictions(self.predictions("test")) if evaluated else None,
             explanations=load_explanations(self.explanations) if self.explanations.exists() else (),
+            grades=read_record(self.grades, GradeTable) if self.grades.exists() else None,
             augmented=self.augmented if self.augmented.exists() else None,
         )
 

@@ -400,6 +400,30 @@ class ExplanationSettings(Settings):
     gallery: int = Field(
         default=3, ge=0, le=50, description="Right and wrong test images per model that the report shows with a map."
     )
+    methods: Literal["auto"] | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        default="auto",
+        description="How maps are made: auto: of the methods that suit a model and are not too dear, the one that is most "
+        "faithful on validation images; or a list of names to choose from in the same way (`vitrail explain --help` names them).",
+    )
+    grade_images: int = Field(
+        default=64,
+        ge=0,
+        le=10_000,
+        description="Validation images per model on which methods are graded beside maps that know nothing of the model; 0: no "
+        "grades, and the first method that suits is taken.",
+    )
+    grade_minutes: float = Field(
+        default=2.0,
+        gt=0,
+        le=10_000,
+        description="About how long grading may take per model; methods and images are left out to keep to it, which the report "
+        "says.",
+    )
+    masks: Place | None = Field(
+        default=None,
+        description="Folder of masks (white where the finding is) with the relative paths or the names of their images: maps are "
+        "held against them; null: none.",
+    )
 
 
 def _country_code(code: str | None) -> str | None:

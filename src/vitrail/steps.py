@@ -25,11 +25,12 @@ from vitrail.evaluation import (
     save_predictions,
 )
 from vitrail.explanation import explain_image, save_explanations
-from vitrail.models import load_package, members_of, save_ensemble, save_package
+from vitrail.explanation.grading import ToGrade, chosen_words, find_masks, grade_package, graded, pick_images
+from vitrail.models import Package, load_package, members_of, save_ensemble, save_package
 from vitrail.models.heads import Scores
 from vitrail.preprocess import VIEWS
 from vitrail.progress import Progress
-from vitrail.records import Manifest, Part, Predictions, RunResult, Split, Training
+from vitrail.records import GradeTable, Manifest, Part, Predictions, RunResult, Split, Training
 from vitrail.run_folder import ModelFolder, RunFolder, openings_of
 from vitrail.storage import read_record, write_record, write_text
 from vitrail.study import EnsembleSettings, ModelSettings, Study
@@ -240,13 +241,49 @@ def explain_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: M
     package = load_package(model.package)
     cases = pick_cases(predictions, each=gallery)
     explanations = []
-    task = job.progress.task(f"{settings.name}: explaining", len(cases))
-    with meter.lap(f"{settings.name}: explanation"), task as advance:
-        for case in cases:
-            path = job.manifest.root / predictions.paths[case]
-            explanations.append(explain_image(package, path, image=predictions.paths[case]))
-            advance()
+    with meter.lap(f"{settings.name}: explanation"):
+        table = _grades(settings, job, model, package)
+        method = table.chosen if table and table.chosen else None
+        with job.progress.task(f"{settings.name}: explaining", len(cases)) as advance:
+            for case in cases:
+                path = job.manifest.root / predictions.paths[case]
+                explanation = explain_image(package, path, image=predictions.paths[case], method=method)
+                if table:
+                    told = {**explanation.parameters, "chosen": chosen_words(table)}
+                    explanation = graded(package, path, replace(explanation, parameters=told), table, seed=job.study.seed)
+                explanations.append(explanation)
+                advance()
     save_explanations(model.explanations, explanations)
+
+
+def _grades(settings: ModelSettings, job: Job, model: ModelFolder, package: Package) -> GradeTable | None:
+    """Grade the methods of explanation on validation images, once; ``None`` where the study wants no grades."""
+    wished, split, manifest = job.study.explanation, job.split, job.manifest
+    if not wished.grade_images:
+        return None
+    if model.grades.exists():
+        return read_record(model.grades, GradeTable)
+    rows = split.rows("validation")
+    rows = rows[pick_images(np.array(split.groups)[rows], most=wished.grade_images, seed=job.study.seed)]
+    paths = tuple(manifest.files[row].path for row in rows)
+    with job.progress.task(f"{settings.name}: grading explanations", len(rows)) as advance:
+        table = grade_package(
+            package,
+            ToGrade(
+                files=tuple(manifest.root / path for path in paths),
+                paths=paths,
+                groups=np.array(split.groups)[rows],
+                masks={} if wished.masks is None else find_masks(wished.masks, paths),
+            ),
+            methods=None if wished.methods == "auto" else wished.methods,
+            minutes=wished.grade_minutes,
+            seed=job.study.seed,
+            resamples=job.study.evaluation.resamples,
+            advance=advance,
+        )
+    if table is not None:
+        write_record(model.grades, table)
+    return table
 
 
 def track_run(result: RunResult, study: Study, folder: RunFolder, progress: Progress) -> None:

@@ -25,7 +25,7 @@ MODELS = [
 @pytest.fixture(scope="module")
 def study(images, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ensemble")
-    return write_study(folder / "study.yaml", images, output="runs", models=MODELS, explanation={"gallery": 1})
+    return write_study(folder / "study.yaml", images, output="runs", models=MODELS, explanation={"gallery": 1, "grade_images": 8})
 
 
 @pytest.fixture(scope="module")

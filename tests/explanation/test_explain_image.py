@@ -37,6 +37,7 @@ def package(*parts):
     first = parts[0][1]
     return SimpleNamespace(
         name="both",
+        fingerprint="ab",
         classes=first.classes,
         decision=None,
         parts=parts,
@@ -62,7 +63,7 @@ def test_the_map_of_an_ensemble_is_the_weighted_mean_of_its_members_occlusion_ma
     assert (found.model, found.method, found.target) == ("both", "occlusion", "yes")
     expected = 0.75 * one.scores(PIXELS[None])[0] + 0.25 * other.scores(PIXELS[None])[0]
     assert found.score == pytest.approx(expected[found_index(one, "yes")])
-    assert "0.75" in found.details["members"] and "turned 0.25" in found.details["members"]
+    assert "0.75" in found.parameters["members"] and "turned 0.25" in found.parameters["members"]
 
 
 def found_index(model, name):
@@ -74,7 +75,7 @@ def test_maps_in_units_of_their_own_are_not_averaged():
     with pytest.raises(UsageError, match=r"grad-cam: both averages 2 models.*Use occlusion"):
         explain_image(both, "x.png", image="x.png", method="grad-cam")
     with pytest.raises(UsageError, match="unknown"):
-        explain_image(both, "x.png", image="x.png", method="lime")
+        explain_image(both, "x.png", image="x.png", method="magic")
     with pytest.raises(UsageError, match="does not know 'perhaps'"):
         explain_image(both, "x.png", image="x.png", target="perhaps")
 

@@ -1,9 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from vitrail.explanation import load_explanations, save_explanations, write_map, write_picture
-from vitrail.records import Explanation
+from vitrail.records import Explanation, MapGrade
 
 
 def an_explanation(image="a/b.png", shape=(12, 17), seed=0):
@@ -16,7 +18,11 @@ def an_explanation(image="a/b.png", shape=(12, 17), seed=0):
         score=0.1 + 0.2,  # no short decimal: it must come back bit for bit
         map=generator.normal(size=shape).astype(np.float32),
         warnings=("coarse",),
-        details={"cells": [7, 7], "runs": 1},
+        parameters={"cells": [7, 7]},
+        layer="blocks.6",
+        forward_passes=1.0,
+        standard_error=generator.normal(size=shape).astype(np.float32) if seed else None,
+        grade=MapGrade(0.1, (0.0, -0.2), 1.0, True, "a reason"),
     )
 
 
@@ -28,7 +34,11 @@ def test_saved_explanations_come_back_whole_and_in_order(tmp_path):
     for before, after in zip(saved, loaded, strict=True):
         np.testing.assert_array_equal(before.map, after.map)
         assert after.map.dtype == np.float32
-        assert (before.score, before.warnings, before.details) == (after.score, after.warnings, after.details)
+        assert (before.layer, before.grade, before.forward_passes) == (after.layer, after.grade, after.forward_passes)
+        if before.standard_error is not None:
+            np.testing.assert_array_equal(before.standard_error, after.standard_error)
+        assert (after.standard_error is None) == (before.standard_error is None)
+        assert (before.score, before.warnings, before.parameters) == (after.score, after.warnings, after.parameters)
 
 
 def test_an_empty_gallery_comes_back_empty(tmp_path):
@@ -43,7 +53,7 @@ def test_a_written_map_has_the_shape_of_the_image(tmp_path):
 
 def test_a_failed_save_leaves_nothing(tmp_path):
     broken = an_explanation()
-    broken.details["drop"] = float("nan")  # no number that a record may hold
+    broken.parameters["drop"] = float("nan")  # no number that a record may hold
     with pytest.raises(ValueError, match="finite"):
         save_explanations(tmp_path / "maps", [broken])
     assert list(tmp_path.iterdir()) == []
@@ -59,3 +69,14 @@ def test_the_picture_has_the_size_of_the_upright_original(tmp_path):
     with Image.open(path) as picture:
         assert picture.size == (30, 40)
     assert original.read_bytes() == before
+
+
+def test_what_earlier_versions_saved_is_still_read(tmp_path):
+    save_explanations(tmp_path / "maps", [an_explanation()])
+    index = tmp_path / "maps" / "index.json"
+    (entry,) = json.loads(index.read_text())
+    kept = ("image", "model", "method", "target", "score", "warnings")
+    details = {"layer": "last feature maps", "rows": 7, "model_runs": 144}
+    index.write_text(json.dumps([{**{key: entry[key] for key in kept}, "details": details}]))
+    (loaded,) = load_explanations(tmp_path / "maps")
+    assert (loaded.layer, loaded.forward_passes, loaded.parameters) == ("last feature maps", 144, {"rows": 7})

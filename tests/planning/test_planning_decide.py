@@ -128,17 +128,31 @@ def test_two_models_are_put_together_and_one_is_not():
 
 def test_the_cost_of_a_model_is_the_sum_of_its_parts():
     times = measured({"forest": timing(prepare=0.01, embed=0.02, start=3.0, fit=0.05, maps=False)})
-    plan = planned(times=times, study=wishes(explanation={"gallery": 1}))
+    plan = planned(times=times, study=wishes(explanation={"gallery": 1, "grade_images": 0}))
     every, training, passes = 480 + 120 + 100, 480, 2 * 225
     assert cost(plan, "forest").seconds == pytest.approx(every * 0.03 + 3.0 + training * 0.05 + passes * 0.02 + 2.0)
     assert plan.seconds == pytest.approx(5.0 + 10.0 + cost(plan, "forest").seconds + 8.0)
+
+
+def test_grading_explanations_has_its_share_of_the_budget_and_no_more():
+    times = measured({"forest": timing(embed=0.02)})
+    with_grades, without = (
+        planned(times=times, study=wishes(explanation={"gallery": 1, "grade_images": number}), budget=1200) for number in (64, 0)
+    )
+    of_maps = 2 * 200 * 0.02
+    assert cost(with_grades, "forest").seconds - cost(without, "forest").seconds == pytest.approx(0.03 * 1200 + of_maps)
+    assert with_grades.study.explanation.grade_minutes == pytest.approx(0.6)
+    assert "explanation.grade_minutes" in {choice.key for choice in with_grades.choices}
+    assert without.study.explanation.grade_minutes == 2 and planned(times=times, budget=1e5).study.explanation.grade_minutes == 2
+    quick = planned(times=measured({"forest": timing(embed=1e-5)}), budget=1200)
+    assert cost(quick, "forest").seconds < cost(without, "forest").seconds
 
 
 def test_fewer_seconds_give_fewer_epochs_then_smaller_images_then_no_network():
     slow = measured({"forest": timing(), "cnn": timing(size=128, fit=0.02)})
 
     def cnn(budget):
-        plan = planned(times=slow, budget=budget)
+        plan = planned(times=slow, study=wishes(explanation={"grade_images": 0}), budget=budget)
         model = next((model for model in plan.study.models if model.name == "cnn"), None)
         return model and (plan.study.training_for(model).epochs, plan.study.preprocess_for(model).size)
 

@@ -1,7 +1,10 @@
-"""Explain one image: choose the method and the class, ask, check the answer, bring it back to the image's own geometry."""
+"""Explain images: choose the methods and the classes, ask, check the answers, bring them back to each image's own geometry."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -9,20 +12,119 @@ import numpy.typing as npt
 
 from vitrail.decision import Decision, decide
 from vitrail.errors import PackageError, UsageError
-from vitrail.explanation.class_activation import GradCam, HiResCam
+from vitrail.explanation.class_activation import Cam, GradCam, GradCamPlusPlus, HiResCam, LayerCam
 from vitrail.explanation.explainer import ExplainableModel, Explainer, Question, Relevance
+from vitrail.explanation.gradients import Gradient, GradientTimesInput, GuidedBackpropagation
 from vitrail.explanation.occlusion import Occlusion
+from vitrail.explanation.passes import SharedPasses, named_layer
+from vitrail.explanation.path_gradients import ExpectedGradients, IntegratedGradients, SmoothGrad
 from vitrail.preprocess import restore_map
-from vitrail.records import ByteArray, Explanation, FloatArray, Placement
+from vitrail.records import ByteArray, Explanation, FloatArray, Placement, Quantity
 
-# One line per method. Without a wish, the first that suits the model is used; the last suits every model.
+# One line per method.
 EXPLAINERS: MappingProxyType[str, Explainer] = MappingProxyType(
     {
+        "cam": Cam(),
         "grad-cam": GradCam(),
+        "grad-cam-plus-plus": GradCamPlusPlus(),
+        "layer-cam": LayerCam(),
         "hires-cam": HiResCam(),
+        "gradient": Gradient(),
+        "gradient-times-input": GradientTimesInput(),
+        "guided-backpropagation": GuidedBackpropagation(),
+        "integrated-gradients": IntegratedGradients(),
+        "expected-gradients": ExpectedGradients(),
+        "smooth-grad": SmoothGrad(),
         "occlusion": Occlusion(),
     }
 )
+
+PREFERRED = ("grad-cam", "occlusion")
+"""What ``auto`` means where no method was graded: the first of these that suits the model; the last suits every model."""
+
+AUTO, ALL = "auto", "all"
+NOT_GRADED = "automatically: the first method that suits the model; none was graded on it"
+
+
+def explain_batch(
+    model: ExplainableModel,
+    pixels: ByteArray,
+    placements: Sequence[Placement],
+    *,
+    images: Sequence[str],
+    methods: Sequence[str] | Mapping[str, Explainer] = (AUTO,),
+    targets: Sequence[str] | None = None,
+    seed: int = 0,
+    quantity: Quantity = "logit",
+    layer: str = "",
+    background: ByteArray | None = None,
+    decision: Decision | None = None,
+) -> dict[str, tuple[Explanation, ...]]:
+    """Say which places of several images speak for (and against) a class, by several methods that share their passes.
+
+    Args:
+        model: A loaded model package.
+        pixels: The prepared images before scaling, uint8 of shape (n, size, size, channels); left as they are.
+        placements: Where those pixels stand in each original image.
+        images: Path of each image, for the record.
+        methods: Keys of ``EXPLAINERS``; ``auto``: the first that suits the model; ``all``: every one that does. Or the methods
+            themselves, by name.
+        targets: The class to explain, per image; ``None``: the predicted one.
+        seed: Of the methods that draw at random.
+        quantity: What is explained; see :class:`Question`.
+        layer: For methods that explain by a layer's maps; empty: each method's own choice.
+        background: Images to compare with; see :class:`Question`.
+        decision: How the model's scores become a class; ``None``: the highest score.
+
+    Returns:
+        Per method the explanations, in the order of the images; each map has the original's height and width.
+
+    Raises:
+        UsageError: A method or a class is unknown, a method does not suit the model, or the pixels are not the model's.
+        PackageError: The model answers with numbers that are not finite.
+    """
+    asked = choose_methods(model, methods)
+    _check_layer(model, asked, layer)
+    _check_pixels(model, pixels, placements, images, targets)
+    scores = model.scores(pixels)
+    for image, of_image in zip(images, scores, strict=True):
+        if not np.isfinite(of_image).all():
+            raise PackageError(
+                f"{model.name}: the scores of {image} are not finite. The model package is damaged; train the model again."
+            )
+    predicted = decide(scores, model.classes, decision)
+    indices = predicted if targets is None else np.array([model.classes.index(target) for target in targets], dtype=np.int64)
+    wants = frozenset(want for explainer in asked.values() for want in explainer.wants)
+    start = time.perf_counter()
+    shared = SharedPasses(model, pixels, indices, scores, quantity=quantity, wants=wants, layer=layer) if wants else None
+    if shared is not None:
+        shared.prepare()
+    together = time.perf_counter() - start
+    question = Question(
+        pixels=_read_only(pixels),
+        placements=tuple(placements),
+        targets=indices,
+        scores=scores,
+        seed=seed,
+        quantity=quantity,
+        layer=layer,
+        background=background,
+        shared=shared,
+    )
+    automatic = () if isinstance(methods, Mapping) or AUTO not in methods else (("chosen", NOT_GRADED),)
+    answers = {}
+    for name, explainer in asked.items():
+        start = time.perf_counter()
+        relevance = explainer.relevance(model, question)
+        relevance = replace(relevance, details={**relevance.details, **dict(automatic)})
+        seconds = (time.perf_counter() - start + (together if explainer.wants else 0.0)) / len(question)
+        answers[name] = tuple(
+            _explanation(
+                model, question, relevance, number, image=image, method=name, seconds=seconds, predicted=int(predicted[number])
+            )
+            for number, image in enumerate(images)
+        )
+    return answers
 
 
 def explain_pixels(
@@ -33,17 +135,25 @@ def explain_pixels(
     image: str,
     method: str | None = None,
     target: str | None = None,
+    seed: int = 0,
+    quantity: Quantity = "logit",
+    layer: str = "",
+    background: ByteArray | None = None,
     decision: Decision | None = None,
 ) -> Explanation:
-    """Say which places of an image speak for (and against) a class.
+    """Say which places of one image speak for (and against) a class: :func:`explain_batch` for one image and one method.
 
     Args:
         model: A loaded model package.
         pixels: The prepared image before scaling, uint8 of shape (size, size, channels); left as it is.
         placement: Where those pixels stand in the original image.
         image: Path of the image, for the record.
-        method: A key of ``EXPLAINERS``; ``None`` is the first that suits the model.
+        method: A key of ``EXPLAINERS``; ``None`` or ``auto``: the first that suits the model.
         target: The class to explain; ``None`` is the predicted one.
+        seed: See :func:`explain_batch`.
+        quantity: See :func:`explain_batch`.
+        layer: See :func:`explain_batch`.
+        background: See :func:`explain_batch`.
         decision: How the model's scores become a class; ``None``: the highest score.
 
     Returns:
@@ -54,32 +164,26 @@ def explain_pixels(
         PackageError: The model answers with numbers that are not finite.
     """
     check_question(model.name, model.classes, method=method, target=target)
-    side, channels = model.recipe.size, model.recipe.channels
-    if pixels.shape != (side, side, channels) or pixels.dtype != np.uint8:
-        raise UsageError(
-            f"{image}: {model.name} explains uint8 pixels of shape {(side, side, channels)}. "
-            f"Found: {pixels.dtype} of shape {pixels.shape}. Prepare the image with the model's own recipe."
-        )
-    scores = model.scores(pixels[np.newaxis])[0]
-    if not np.isfinite(scores).all():
-        raise PackageError(
-            f"{model.name}: the scores of {image} are not finite. The model package is damaged; train the model again."
-        )
-    predicted = int(decide(scores[np.newaxis], model.classes, decision)[0])
-    index = predicted if target is None else model.classes.index(target)
-    question = Question(pixels=_read_only(pixels), placement=placement, target=index, score=float(scores[index]))
-    name, relevance = _ask(model, question, method=method)
-    inner = relevance.map[placement.inner_top : placement.inner_bottom, placement.inner_left : placement.inner_right]
-    return Explanation(
-        image=image,
-        model=model.name,
-        method=name,
-        target=model.classes[index],
-        score=question.score,
-        map=_restored(model, relevance.map, placement, method=name),
-        warnings=(*general_warnings(model.classes, scores, inner, target=index, predicted=predicted), *relevance.warnings),
-        details=relevance.details,
+    if method == ALL:
+        raise UsageError("explanation method: all gives several maps. Ask explain_batch for them, or name one method.")
+    answers = explain_batch(
+        model,
+        pixels[np.newaxis],
+        (placement,),
+        images=(image,),
+        methods=(method or AUTO,),
+        targets=None if target is None else (target,),
+        seed=seed,
+        quantity=quantity,
+        layer=layer,
+        background=background,
+        decision=decision,
     )
+    ((explanation,),) = answers.values()
+    return explanation
+
+
+# ---------------------------------------------------------------------------------------------------- what is asked
 
 
 def check_question(name: str, classes: tuple[str, ...], *, method: str | None, target: str | None) -> None:
@@ -88,22 +192,116 @@ def check_question(name: str, classes: tuple[str, ...], *, method: str | None, t
     Raises:
         UsageError: There is not.
     """
-    if method is not None and method not in EXPLAINERS:
+    if method is not None and method not in EXPLAINERS and method not in (AUTO, ALL):
         raise UsageError(f"explanation method: unknown. Found: {method!r}. Choose one of: {', '.join(EXPLAINERS)}.")
     if target is not None and target not in classes:
         raise UsageError(f"class to explain: {name} does not know {target!r}. Choose one of: {', '.join(classes)}.")
 
 
-def _ask(model: ExplainableModel, question: Question, *, method: str | None) -> tuple[str, Relevance]:
-    """Ask one method, or one after the other until one suits the model."""
-    asked = EXPLAINERS if method is None else {method: EXPLAINERS[method]}
-    for name, explainer in asked.items():
-        relevance = explainer.relevance(model, question)
-        if relevance is not None:
-            return name, relevance
-    name, explainer = next(iter(asked.items()))
-    others = " or ".join(other for other in EXPLAINERS if EXPLAINERS[other].needs != explainer.needs)
-    raise UsageError(f"{name}: needs {explainer.needs}. Found: {model.name}, which is none. Use {others}.")
+def defined_methods(model: ExplainableModel) -> dict[str, str]:
+    """Return why each method is not defined for a model, in a sentence; empty where it is. In the order of ``EXPLAINERS``."""
+    return {name: explainer.refusal(model) for name, explainer in EXPLAINERS.items()}
+
+
+def choose_methods(model: ExplainableModel, methods: Sequence[str] | Mapping[str, Explainer]) -> dict[str, Explainer]:
+    """Return the methods that are meant, all of them defined for the model.
+
+    Args:
+        model: Whose answers are explained.
+        methods: Names, ``auto``, ``all``, or the methods themselves by name.
+
+    Raises:
+        UsageError: One is unknown or not defined for the model.
+    """
+    if isinstance(methods, Mapping):
+        given = dict(methods)
+    else:
+        given = {}
+        for name in methods:
+            check_question(model.name, model.classes, method=name, target=None)
+            valid = (other for other in EXPLAINERS if not EXPLAINERS[other].refusal(model))
+            first = next(other for other in PREFERRED if not EXPLAINERS[other].refusal(model)) if name == AUTO else name
+            names = tuple(valid) if name == ALL else (first,)
+            given |= {one: EXPLAINERS[one] for one in names}
+    for name, explainer in given.items():
+        reason = explainer.refusal(model)
+        if reason:
+            others = " or ".join(other for other, why in defined_methods(model).items() if not why)
+            raise UsageError(f"{name}: needs {explainer.needs}. {reason} Use {others}.")
+    return given
+
+
+@dataclass(frozen=True)
+class PlannedMethod:
+    """What a method will cost, known before it runs.
+
+    Attributes:
+        method: Its name.
+        forward: Images that pass through the model, per image explained, where it is asked alone.
+        backward: The same, backwards.
+        shared: Whether one pass forth and one back serve all such methods together.
+        refusal: Why it is not defined for the model; empty: it is.
+    """
+
+    method: str
+    forward: float
+    backward: float
+    shared: bool
+    refusal: str = ""
+
+
+def plan_methods(model: ExplainableModel, methods: Sequence[str] = (ALL,)) -> tuple[PlannedMethod, ...]:
+    """Return what methods will cost for a model; with ``all``, also which are not defined for it, and why.
+
+    Raises:
+        UsageError: A method is unknown, or one asked for by name is not defined for the model.
+    """
+    planned = []
+    for name, explainer in choose_methods(model, methods).items():
+        cost = explainer.cost(model)
+        planned.append(PlannedMethod(name, cost.forward, cost.backward, bool(explainer.wants)))
+    refused = defined_methods(model).items() if ALL in methods else ()
+    return (*planned, *(PlannedMethod(name, 0.0, 0.0, False, why) for name, why in refused if why))
+
+
+def total_cost(planned: Sequence[PlannedMethod]) -> tuple[float, float]:
+    """Return the forward and backward passes per image of all planned methods together, what they share counted once."""
+    shared = [one for one in planned if one.shared and not one.refusal]
+    own = [one for one in planned if not one.shared and not one.refusal]
+    forward, backward = (max((getattr(one, way) for one in shared), default=0.0) for way in ("forward", "backward"))
+    return forward + sum(one.forward for one in own), backward + sum(one.backward for one in own)
+
+
+def _check_layer(model: ExplainableModel, asked: Mapping[str, Explainer], layer: str) -> None:
+    """Find out before work begins whether the layer can be used."""
+    if not layer:
+        return
+    if not any("feature maps" in explainer.wants for explainer in asked.values()):
+        by_layer = [name for name, explainer in EXPLAINERS.items() if "feature map gradient" in explainer.wants]
+        raise UsageError(f"layer: {', '.join(asked)} does not explain by a layer. Leave it out, or use {' or '.join(by_layer)}.")
+    named_layer(model, layer)
+
+
+def _check_pixels(
+    model: ExplainableModel,
+    pixels: ByteArray,
+    placements: Sequence[Placement],
+    images: Sequence[str],
+    targets: Sequence[str] | None,
+) -> None:
+    side, channels = model.recipe.size, model.recipe.channels
+    if pixels.ndim != 4 or pixels.shape[1:] != (side, side, channels) or pixels.dtype != np.uint8:
+        raise UsageError(
+            f"{', '.join(images)[:200]}: {model.name} explains uint8 pixels of shape {(side, side, channels)}. "
+            f"Found: {pixels.dtype} of shape {pixels.shape[1:]}. Prepare the image with the model's own recipe."
+        )
+    if len({len(pixels), len(placements), len(images), len(pixels) if targets is None else len(targets)}) != 1 or not len(pixels):
+        raise UsageError(
+            "images to explain: give pixels, placements, images and targets of the same number, at least one. "
+            f"Found: {len(pixels)}, {len(placements)}, {len(images)}, {'none' if targets is None else len(targets)}."
+        )
+    for target in targets or ():
+        check_question(model.name, model.classes, method=None, target=target)
 
 
 def _read_only(pixels: ByteArray) -> ByteArray:
@@ -111,6 +309,45 @@ def _read_only(pixels: ByteArray) -> ByteArray:
     view = pixels.view()
     view.flags.writeable = False
     return view
+
+
+# ---------------------------------------------------------------------------------------------------- what is answered
+
+
+def _explanation(
+    model: ExplainableModel,
+    question: Question,
+    relevance: Relevance,
+    number: int,
+    *,
+    image: str,
+    method: str,
+    seconds: float,
+    predicted: int,
+) -> Explanation:
+    """Return one image's part of an answer, at the original's geometry."""
+    placement, target = question.placements[number], int(question.targets[number])
+    values, errors = relevance.maps[number], relevance.standard_errors
+    inner = values[placement.inner_top : placement.inner_bottom, placement.inner_left : placement.inner_right]
+    general = general_warnings(model.classes, question.scores[number], inner, target=target, predicted=predicted)
+    return Explanation(
+        image=image,
+        model=model.name,
+        method=method,
+        target=model.classes[target],
+        score=float(question.scores[number, target]),
+        map=_restored(model, values, placement, method=method),
+        warnings=(*general, *relevance.warnings[number]),
+        parameters={**relevance.details, **(relevance.details_of[number] if relevance.details_of else {})},
+        layer=relevance.layer,
+        forward_passes=relevance.forward_passes,
+        backward_passes=relevance.backward_passes,
+        seconds=seconds,
+        package=model.fingerprint,
+        seed=question.seed,
+        quantity=relevance.quantity or question.quantity,
+        standard_error=None if errors is None else _restored(model, errors[number], placement, method=method),
+    )
 
 
 def _restored(model: ExplainableModel, relevance: FloatArray, placement: Placement, *, method: str) -> FloatArray:

@@ -24,6 +24,12 @@ SMALLER_SIZES = (160, 128, 96, 64)
 """Sides in pixels that a network falls back to where its own size is too slow; the time goes with the number of pixels."""
 OCCLUSIONS = 225
 """Times that an image passes a model without feature maps to be explained."""
+GRADING_SHARE = 0.03
+"""Share of the budget that the grading of one model's explanations may take, where the study does not give it less."""
+GRADING_PASSES = 500
+"""Times that an image passes a model, about, for its methods of explanation to be graded on it."""
+MAP_PASSES = 200
+"""Times that an image of the gallery passes a model for its map to be held against random ones."""
 OF_ANY_RUN, OF_ANY_MODEL = 8.0, 2.0
 """Seconds of report and tracking, and of packing, evaluating and drawing one model, on an ordinary server."""
 PROGRAMME = 700 * 2**20
@@ -57,6 +63,11 @@ def decide(outline: Outline, facts: Facts, measured: Measured, *, budget: float)
         budget: Seconds for all.
     """
     study, choices = outline.study, list(outline.choices)
+    minutes = round(max(0.01, GRADING_SHARE * budget / 60), 2)
+    if minutes < study.explanation.grade_minutes and _grades(study):
+        study = changed(study, {"explanation.grade_minutes": minutes})
+        told = f"{GRADING_SHARE:.0%} of the budget for each model; fewer images or methods are graded where that is too short"
+        choices.append(Choice("explanation.grade_minutes", minutes, "rule", told))
     after = OF_ANY_RUN * measured.pace
     costs = [
         Cost("audit", measured.audit, None, True, "reading and auditing the images (measured; what is kept is not done again)"),
@@ -119,7 +130,22 @@ def other_seconds(family: str, study: Study, facts: Facts, timing: Timing, *, si
         work = (images + facts.validation) * timing.prepare + (facts.validation + facts.test) * timing.embed * _shrunk(
             timing, size
         )
-    return work + passes * timing.embed * _shrunk(timing, size) + OF_ANY_MODEL * pace
+    passes_seconds = timing.embed * _shrunk(timing, size)
+    return work + passes * passes_seconds + _grading_seconds(study, facts, passes_seconds) + OF_ANY_MODEL * pace
+
+
+def _grades(study: Study) -> bool:
+    """Whether methods of explanation are graded."""
+    return study.explanation.gallery > 0 and study.explanation.grade_images > 0
+
+
+def _grading_seconds(study: Study, facts: Facts, pass_seconds: float) -> float:
+    """Return the seconds of grading the explanations of one model, and the maps of the gallery."""
+    if not _grades(study):
+        return 0.0
+    images = min(study.explanation.grade_images, facts.validation)
+    gallery = 2 * study.explanation.gallery * MAP_PASSES * pass_seconds
+    return gallery + min(60 * study.explanation.grade_minutes, images * GRADING_PASSES * pass_seconds)
 
 
 def memory_of(family: str, study: Study, facts: Facts, timing: Timing, *, size: int) -> int:

@@ -36,13 +36,14 @@ class MapPictures:
     note: str
 
 
-def map_pictures(image: Path, values: FloatArray, stand_in: ByteArray | None) -> MapPictures:
+def map_pictures(image: Path, values: FloatArray, stand_in: ByteArray | None, *, grey: bool = False) -> MapPictures:
     """Draw a signed map over its image, and the image alone.
 
     Args:
         image: The original file; it is only read.
         values: Signed relevance, shape (height, width) of the upright original.
         stand_in: Grey thumbnail for when the file is gone or has changed its size since.
+        grey: Whether the map is drawn without hues, because it does not hold what it says.
     """
     height, width = values.shape
     pixels, note = _pixels_of(image, height, width, stand_in)
@@ -53,7 +54,7 @@ def map_pictures(image: Path, values: FloatArray, stand_in: ByteArray | None) ->
     small = np.asarray(Image.fromarray(finite).resize(size, Image.Resampling.BOX), dtype=np.float64)
     if not small.any():
         note = f"{note} The map is zero everywhere: there is nothing to see in it.".strip()
-    overlay = Image.fromarray(draw_map(np.asarray(picture), small))
+    overlay = Image.fromarray(draw_map(np.asarray(picture), small, grey=grey))
     return MapPictures(jpeg_uri(picture, quality=82), jpeg_uri(overlay, quality=82), size[0], size[1], note)
 
 

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vitrail.evaluation import MEANING, held_against_baselines
+from vitrail.explanation.picture import is_grey
 from vitrail.preprocess.examples import load_examples
 from vitrail.records import Estimate, Evaluation, Explanation, Manifest, ModelResult, Predictions, RunResult, Scores, Training
 from vitrail.reporting.augmentation import augmented_examples_figure
 from vitrail.reporting.choices import chosen_facts
 from vitrail.reporting.decisions import AtHalf, at_half, decision_facts
 from vitrail.reporting.figures import can_draw_roc, confusion_matrix, learning_curves, roc_curves, score_intervals
+from vitrail.reporting.grades import GradeView, grade_view
 from vitrail.reporting.images import MapPictures, map_pictures
 from vitrail.reporting.thumbnails import Picture, Thumbnails
 from vitrail.reporting.wording import Shown, caveats, counted, duration, electricity, methods, metric, show
@@ -123,6 +125,7 @@ class ModelView:
     roc: str
     cases: tuple[Case, ...]
     augmented: tuple[tuple[str, tuple[Picture, ...]], ...]
+    grades: GradeView | None = None
 
 
 @dataclass(frozen=True)
@@ -262,6 +265,7 @@ def _model_view(model: ModelResult, standing: Standing, manifest: Manifest, thum
         roc=roc,
         cases=tuple(_case(explanation, model.predictions, manifest, thumbnails) for explanation in model.explanations),
         augmented=_augmented(model),
+        grades=grade_view(model.grades),
     )
 
 
@@ -363,9 +367,17 @@ def _case(explanation: Explanation, predictions: Predictions | None, manifest: M
         clean=clean,
         explanation=explanation,
         score=f"{explanation.score:.2f}",
-        details=tuple((str(name).replace("_", " "), str(value)) for name, value in explanation.details.items()),
-        pictures=map_pictures(manifest.root / path, explanation.map, thumbnails.grey(path)),
+        details=_details(explanation),
+        pictures=map_pictures(manifest.root / path, explanation.map, thumbnails.grey(path), grey=is_grey(explanation)),
     )
+
+
+def _details(explanation: Explanation) -> tuple[tuple[str, str], ...]:
+    """Return what made a map, as a reader sees it: where, with what parameters, at what cost."""
+    shown = [("layer", explanation.layer), *explanation.parameters.items(), ("explained", explanation.quantity)]
+    passes = explanation.forward_passes + explanation.backward_passes
+    shown.append(("model runs", f"{passes:g}" if passes else ""))
+    return tuple((str(name).replace("_", " "), str(value)) for name, value in shown if value not in ("", None))
 
 
 def _relative_path(image: str, manifest: Manifest) -> str:

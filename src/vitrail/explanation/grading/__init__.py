@@ -1,0 +1,37 @@
+"""GRADE: how good an explanation is, measured on the model itself and beside maps that know nothing of it."""
+
+from vitrail.explanation.grading.choose import (
+    GRADES,
+    ToGrade,
+    chosen_words,
+    grade_package,
+    graded,
+    kept_grades,
+    pick_images,
+)
+from vitrail.explanation.grading.faithfulness import Removal, RemovalCurves, removal_curves
+from vitrail.explanation.grading.grade import Images, Maps, grade_methods
+from vitrail.explanation.grading.localisation import find_masks
+from vitrail.explanation.grading.one_map import grade_map
+from vitrail.explanation.grading.randomisation import randomisation_test
+from vitrail.explanation.grading.wishes import check_explanation
+
+__all__ = [
+    "GRADES",
+    "Images",
+    "Maps",
+    "Removal",
+    "RemovalCurves",
+    "ToGrade",
+    "check_explanation",
+    "chosen_words",
+    "find_masks",
+    "grade_map",
+    "grade_methods",
+    "grade_package",
+    "graded",
+    "kept_grades",
+    "pick_images",
+    "randomisation_test",
+    "removal_curves",
+]

@@ -1,0 +1,275 @@
+"""Grading a package on some images, so that ``auto`` can choose the method that is most faithful for this very model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from vitrail.decision import Decision, decide
+from vitrail.errors import DataError, PackageError, UsageError
+from vitrail.evaluation.gain import FEWEST_GROUPS
+from vitrail.explanation.explain_image import ExplainablePackage, ExplainablePart
+from vitrail.explanation.grading.asking import map_at_input, method_of, suiting_methods
+from vitrail.explanation.grading.baselines import BASELINE_MAPS
+from vitrail.explanation.grading.cells import BoolArray
+from vitrail.explanation.grading.faithfulness import Removal
+from vitrail.explanation.grading.grade import DEAR, Images, Method, grade_methods
+from vitrail.explanation.grading.localisation import mask_at_input, read_mask
+from vitrail.explanation.grading.means import RESAMPLES
+from vitrail.explanation.grading.one_map import grade_map
+from vitrail.explanation.grading.redrawn import RedrawnModel
+from vitrail.explanation.run_explain import EXPLAINERS
+from vitrail.records import Explanation, GradeTable, IntArray
+from vitrail.storage import read_record
+
+GRADES = "grades.json"
+"""The table's file, beside the package's folder: the package itself is sealed when a model is graded."""
+MOST_PASSES = 300
+"""Passes per map above which ``auto`` leaves a method out, unless it is asked for by name: grading asks it for many maps."""
+ENOUGH_IMAGES = 3 * FEWEST_GROUPS
+"""Images on which the time limit should let methods be graded; if it would not, the dearest methods are left out."""
+OF_PLAN = Removal(steps=10)
+"""How parts are removed where a whole package is graded: with twice the steps the gains hardly change."""
+_PACE = 8
+
+
+@dataclass(frozen=True)
+class ToGrade:
+    """Image files on which a package is graded.
+
+    Attributes:
+        files: The files.
+        paths: Their names in the data set.
+        groups: Group number of each, shape (n,).
+        masks: Name -> file of the mask, for those that have one.
+    """
+
+    files: tuple[Path, ...]
+    paths: tuple[str, ...]
+    groups: IntArray
+    masks: Mapping[str, Path]
+
+
+def pick_images(groups: IntArray, *, most: int, seed: int) -> IntArray:
+    """Choose images at random, one of every group before a second of any: independent images say most.
+
+    Args:
+        groups: Group number of every image, shape (n,).
+        most: So many at most.
+        seed: Same seed, same images.
+
+    Returns:
+        Positions in a random order, shape (up to ``most``,): any first few of them are a sample too.
+    """
+    order = np.random.default_rng(seed).permutation(len(groups))
+    seen: dict[int, int] = {}
+    turn = np.empty(len(groups), dtype=np.int64)
+    for position in order:
+        group = int(groups[position])
+        turn[position] = seen[group] = seen.get(group, -1) + 1
+    return np.asarray(order[np.argsort(turn[order], kind="stable")][:most], dtype=np.int64)
+
+
+def grade_package(
+    package: ExplainablePackage,
+    to_grade: ToGrade,
+    *,
+    methods: Sequence[str] | None = None,
+    minutes: float | None = None,
+    seed: int,
+    resamples: int = RESAMPLES,
+    removal: Removal = OF_PLAN,
+    advance: Callable[[int], None] = lambda _: None,
+) -> GradeTable | None:
+    """Grade the methods that suit a package on some images, never on test images.
+
+    Explained is the predicted class. Where scores are averaged over views, the model is graded on the image itself, which is
+    what its maps are of.
+
+    Args:
+        package: A loaded package.
+        to_grade: The images; those that cannot be read are passed over.
+        methods: Names; ``None``: all that suit the model and do not cost too much.
+        minutes: About how long; methods and images are left out to keep to it, which the table says. ``None``: no limit.
+        seed: Same seed, same table, as far as the time limit does not decide.
+        resamples: Behind every interval.
+        removal: How parts are removed.
+        advance: Told of every few images.
+
+    Returns:
+        The table; ``None`` for an ensemble, whose maps are made in one way only, or where no image can be read.
+    """
+    if len(package.parts) != 1:
+        return None
+    model = package.parts[0][1].plain
+    prepared = _prepared(model, to_grade, package.decision)
+    if prepared is None:
+        return None
+    images, notes = prepared
+    names, why_not = _candidates(model, methods, images, removal, minutes)
+    untrained, why = _untrained(model, names, seed=seed)
+    table = grade_methods(
+        package.name,
+        model.scores,
+        images,
+        {name: method_of(model, name, seed=seed) for name in names},
+        untrained=untrained,
+        removal=removal,
+        seed=seed,
+        package=package.fingerprint,
+        resamples=resamples,
+        minutes=minutes,
+        advance=advance,
+    )
+    return replace(table, notes=(*table.notes, *why_not, *why, *notes))
+
+
+def kept_grades(package_folder: Path, package: ExplainablePackage) -> GradeTable | None:
+    """Return the grades that lie beside a package's folder, if they are this package's; ``None`` where there are none."""
+    try:
+        table = read_record(package_folder.resolve().parent / GRADES, GradeTable)
+    except (OSError, ValueError):
+        return None
+    return table if table.package and table.package == package.fingerprint else None
+
+
+def chosen_words(table: GradeTable) -> str:
+    """Say how ``auto`` came to its method, to be kept with an explanation."""
+    return f"automatically, by grades on {table.n:,} validation images: {table.why}"
+
+
+def graded(
+    package: ExplainablePackage,
+    file: Path,
+    explanation: Explanation,
+    table: GradeTable | None,
+    *,
+    removal: Removal = OF_PLAN,
+    seed: int,
+) -> Explanation:
+    """Return an explanation with its own grade: beside random maps of its image, and by its method's grade in the table.
+
+    Args:
+        package: Which made it.
+        file: The image.
+        explanation: What it said of it.
+        table: The package's grades; ``None``: it has none.
+        removal: How parts are removed.
+        seed: Of the random maps.
+
+    Returns:
+        The same explanation, without a grade where the package is an ensemble.
+    """
+    if len(package.parts) != 1:
+        return explanation
+    model = package.parts[0][1].plain
+    pixels, placement = model.prepare(file)
+    grade = grade_map(
+        model.scores,
+        pixels,
+        placement,
+        map_at_input(explanation.map, placement, size=len(pixels)),
+        target=package.classes.index(explanation.target),
+        method=explanation.method,
+        of_method=None if table is None else table.grade_of(explanation.method),
+        removal=removal,
+        seed=seed,
+    )
+    return replace(explanation, grade=grade)
+
+
+def _prepared(model: ExplainablePart, to_grade: ToGrade, decision: Decision | None) -> tuple[Images, list[str]] | None:
+    """Bring the images to the model's input and ask for their classes; ``None`` where none can be read."""
+    ready, masks, notes = [], [], []
+    for number, file in enumerate(to_grade.files):
+        try:
+            pixels, placement = model.prepare(file)
+            mask = np.zeros(pixels.shape[:2], dtype=np.bool_)
+            if to_grade.paths[number] in to_grade.masks:
+                mask = mask_at_input(read_mask(to_grade.masks[to_grade.paths[number]]), placement, size=len(pixels))
+        except (DataError, OSError) as error:
+            notes.append(f"{to_grade.paths[number]}: passed over. {error}")
+            continue
+        ready.append((number, pixels, placement))
+        masks.append(mask)
+    if not ready:
+        return None
+    kept = [number for number, _, _ in ready]
+    pixels = np.stack([pixels for _, pixels, _ in ready])
+    all_masks: BoolArray | None = np.stack(masks) if to_grade.masks else None
+    return (
+        Images(
+            pixels,
+            tuple(placement for _, _, placement in ready),
+            decide(model.scores(pixels), model.classes, decision),
+            to_grade.groups[kept],
+            tuple(to_grade.paths[number] for number in kept),
+            all_masks,
+        ),
+        notes,
+    )
+
+
+def _untrained(model: ExplainablePart, names: Sequence[str], *, seed: int) -> tuple[dict[str, Method], list[str]]:
+    """Return the methods on the network with re-drawn weights, where it has one; else why there is no such baseline."""
+    if model.network is None:
+        return {}, []
+    try:
+        redrawn = RedrawnModel(model, seed=seed)
+    except (UsageError, PackageError) as error:
+        return {}, [f"No comparison with an untrained network. {error}"]
+    asked = [name for name in names if _cost(model, name) <= DEAR and not EXPLAINERS[name].refusal(redrawn)]
+    return {name: method_of(redrawn, name, seed=seed) for name in asked}, []
+
+
+def _cost(model: ExplainablePart, name: str) -> float:
+    cost = EXPLAINERS[name].cost(model)
+    return cost.forward + cost.backward
+
+
+def _candidates(
+    model: ExplainablePart, methods: Sequence[str] | None, images: Images, removal: Removal, minutes: float | None
+) -> tuple[list[str], list[str]]:
+    """Return the methods to grade, and in a sentence each why others are not."""
+    notes: list[str] = []
+    costs: dict[str, float] = {}
+    for name, refused in suiting_methods(model, methods).items():
+        if refused and methods is not None:
+            notes.append(f"{name}: not graded. {refused}")
+        if not refused:
+            costs[name] = _cost(model, name)
+    if not costs and methods is not None:
+        others, more = _candidates(model, None, images, removal, minutes)
+        return others, [*notes, "None of the methods that the study names suits this model: all others were asked.", *more]
+    if methods is None:
+        cheapest = min(costs, key=lambda name: costs[name])
+        dear = [name for name, cost in costs.items() if cost > MOST_PASSES and name != cheapest]
+        notes += [f"{name}: not graded. A map takes {costs.pop(name):,.0f} passes; ask for it by name." for name in dear]
+    if minutes is None:
+        return list(costs), notes
+    pace = _seconds_per_pass(model, images)
+    enough = min(ENOUGH_IMAGES, len(images))
+    own_baseline = model.network is not None
+    while len(costs) > 1 and pace * enough * _passes(costs, removal, own_baseline=own_baseline) > 60 * minutes:
+        dearest = max(reversed(costs), key=lambda name: costs[name])
+        costs.pop(dearest)
+        notes.append(f"{dearest}: not graded. With it, {minutes:g} minutes would not do for {enough} images.")
+    return list(costs), notes
+
+
+def _passes(costs: Mapping[str, float], removal: Removal, *, own_baseline: bool) -> float:
+    """Return the passes per image: the maps, those of the untrained network, and what is removed by them and by the baselines."""
+    again = [cost for cost in costs.values() if own_baseline and cost <= DEAR]
+    return sum(costs.values()) + sum(again) + removal.passes(len(costs) + len(again) + len(BASELINE_MAPS))
+
+
+def _seconds_per_pass(model: ExplainablePart, images: Images) -> float:
+    few = images.pixels[:_PACE]
+    model.scores(few)
+    begun = time.perf_counter()
+    model.scores(few)
+    return (time.perf_counter() - begun) / len(few)

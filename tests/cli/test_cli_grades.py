@@ -1,0 +1,59 @@
+"""Grades of explanations, from the run to the report and to ``vitrail explain``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from cli_data import answer, ask, write_study
+
+from vitrail.explanation import load_explanations
+from vitrail.records import GradeTable
+from vitrail.storage import read_record
+
+
+@pytest.mark.parametrize("model", ["forest", "cnn"])
+def test_a_run_grades_every_model_on_validation_images(finished, model):
+    table = read_record(finished.package(model).parent / "grades.json", GradeTable)
+    split = (finished.folder / "split.csv").read_text(encoding="utf-8").splitlines()
+    validation = {line for line in split if "validation" in line}
+    assert 0 < table.n <= 12 and len(table.images) == table.n
+    assert all(any(path in line for line in validation) for path in table.images)
+    names = [grade.name for grade in table.grades]
+    assert "occlusion" in names and {"random map", "edges of the image", "centre of the image"} < set(names)
+    assert table.chosen in names
+    explanations = load_explanations(finished.package(model).parent / "explanations")
+    assert {one.method for one in explanations} == {table.chosen}
+    assert all(one.grade is not None and len(one.grade.random_gains) == 20 for one in explanations)
+    assert all(table.why in str(one.parameters["chosen"]) for one in explanations)
+
+
+def test_the_report_shows_the_grades_and_what_was_drawn_in_grey(finished):
+    report = Path(finished.json["report"]).read_text(encoding="utf-8")
+    assert report.count("Can the maps be trusted?") == 2
+    assert "centre of the image" in report and "Relevance gain (SRG)" in report
+    folders = [finished.package(model).parent / "explanations" for model in ("forest", "cnn")]
+    grey = sum(bool(one.grade and one.grade.reason) for folder in folders for one in load_explanations(folder))
+    assert report.count("Drawn in grey.") == grey
+
+
+def test_auto_follows_the_grades_beside_the_package_and_a_package_alone_has_none(finished, tmp_path):
+    image = finished.images / "round" / "0.png"
+    chosen = json.loads((finished.package("cnn").parent / "grades.json").read_text())["chosen"]
+    (item,) = answer("explain", finished.package("cnn"), image, "--method", "auto", "--output", tmp_path)
+    assert item["method"] == chosen and "by grades on" in item["parameters"]["chosen"]
+    assert len(item["grade"]["random_gains"]) == 20
+    alone = tmp_path / "alone" / "package"
+    shutil.copytree(finished.package("cnn"), alone)
+    (item,) = answer("explain", alone, image, "--output", tmp_path / "maps")
+    assert item["method"] == "grad-cam" and item["grade"] is None
+    assert "none was graded" in item["parameters"]["chosen"]
+
+
+def test_an_unknown_method_in_a_study_is_told_before_any_work(finished, tmp_path):
+    study = write_study(tmp_path / "study.yaml", finished.images, explanation={"methods": ["gradcam"]})
+    result = ask("run", study, "--output", tmp_path / "runs")
+    assert result.exit_code == 2 and "explanation.methods[0]: no method has this name." in result.stderr
+    assert not (tmp_path / "runs").exists()
