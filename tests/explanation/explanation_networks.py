@@ -25,7 +25,7 @@ SIZE = 32
 SMALL_VIT = {"depth": 2, "embed_dim": 24, "num_heads": 3, "img_size": SIZE, "patch_size": 8}
 SMALL_SWIN = {"img_size": SIZE, "window_size": 4, "embed_dim": 12, "depths": (2, 1), "num_heads": (2, 2), "patch_size": 2}
 BACKBONES = {
-    "mobilenet": ("mobilenetv2_035", {"output_stride": 8}),
+    "mobilenet": ("mobilenetv2_035", {"output_stride": 8, "pad_type": "same"}),
     "convnext": ("convnext_atto", {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16), "output_stride": 8}),
     "vit-class": ("vit_tiny_patch16_224", SMALL_VIT),
     "vit-registers": ("vit_medium_patch16_reg4_gap_256", SMALL_VIT),

@@ -9,7 +9,7 @@ from test_gradients import Forward, linear_package
 
 from vitrail.explanation import explain_batch
 from vitrail.explanation.graph import INPUT, LOGITS, network_graph
-from vitrail.explanation.path_gradients import ExpectedGradients, IntegratedGradients, SmoothGrad
+from vitrail.explanation.path_gradients import ExpectedGradients, IntegratedGradients, SmoothGrad, clenshaw_curtis
 
 
 def asked(model, explainer, pixels, targets, **wishes):
@@ -51,7 +51,21 @@ def test_too_few_steps_are_said():
         family("vit-class"), IntegratedGradients(steps=1, most_steps=1, tolerance=1e-6), pixels_for(family("vit-class")), ("a",)
     )
     assert any("With 1 steps the map still adds up to" in warning for warning in one.warnings)
-    assert one.forward_passes == 3 and one.backward_passes == 3
+    assert one.forward_passes == 4 and one.backward_passes == 4
+
+
+@pytest.mark.parametrize("steps", [2, 4, 16, 64])
+def test_the_rule_is_exact_for_polynomials_and_keeps_its_places(steps):
+    places, weights = (np.array(one) for one in clenshaw_curtis(steps))
+    for power in range(steps + 1):
+        assert (weights * places**power).sum() == pytest.approx(1 / (power + 1), rel=1e-9)
+    assert set(places) <= set(clenshaw_curtis(2 * steps)[0])
+
+
+def test_places_are_used_again():
+    model = family("vit-class")
+    (one,) = asked(model, IntegratedGradients(steps=4, most_steps=32, tolerance=0.0), pixels_for(model), ("a",))
+    assert one.parameters["steps"] == 32 and one.backward_passes == 32 + 1 + 2
 
 
 def test_of_a_linear_network_one_step_is_exact():
@@ -67,10 +81,12 @@ def test_of_a_linear_network_one_step_is_exact():
 
 def test_integrated_gradients_agree_with_captum():
     captum = pytest.importorskip("captum.attr")
-    model = family("cnn-gelu")
+    model = family("vit-class")  # smooth: both rules are exact
     pixels = pixels_for(model, 2)
     inputs = network_graph(model.network).scaled(pixels)
-    expected = captum.IntegratedGradients(Forward(model)).attribute(inputs, target=[0, 1], n_steps=64, method="gausslegendre")
+    black = network_graph(model.network).scaled(np.zeros_like(pixels))
+    library = captum.IntegratedGradients(Forward(model))
+    expected = library.attribute(inputs, black, target=[0, 1], n_steps=64, method="gausslegendre")
     found = asked(model, IntegratedGradients(steps=64), pixels, ("a", "b"))
     maps = np.stack([one.map for one in found])
     np.testing.assert_allclose(maps, expected.detach().numpy().sum(axis=1), rtol=2e-3, atol=1e-4 * np.abs(maps).max())

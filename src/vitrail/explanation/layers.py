@@ -192,8 +192,12 @@ class Layers:
         """Return the layout of a node's first output, from those of its inputs."""
         output = shapes[node.outputs[0]]
         layout = known.get(node.inputs[0]) if node.inputs else None
-        if node.operator in ("Conv", "MaxPool", "AveragePool"):
-            followed = Layout("maps", *output[2:]) if layout is not None and layout.kind == "maps" and len(output) == 4 else None
+        before = self._shape(node.inputs[0], shapes) if node.inputs else ()
+        if node.operator in ("Conv", "MaxPool", "AveragePool") or (node.operator == "Pad" and output[1:2] == before[1:2]):
+            # Padding comes before a convolution that takes it off again.
+            followed = (
+                Layout("maps", *output[2:]) if layout is not None and layout.kind == "maps" and len(output) == 4 else layout
+            )
         elif node.operator in _KEEPING:
             followed = layout
         elif node.operator == "MatMul":
@@ -207,7 +211,7 @@ class Layers:
         elif node.operator == "Transpose" and layout is not None:
             followed = _turned(layout, tuple(node.attributes.get("perm", ())))
         elif node.operator in ("Reshape", "Flatten", "Slice", "Pad") and layout is not None:
-            followed = _reshaped(layout, shapes[node.inputs[0]], output, cut=self._cut(node))
+            followed = _reshaped(layout, before, output, cut=self._cut(node))
         else:
             followed = None
         if followed is not None and _fits(followed, output):
@@ -264,7 +268,7 @@ class Layers:
         for node in self.graph.nodes:
             value = node.outputs[0]
             layout = self.layouts.get(value)
-            if layout is None or value not in reached or layout.rows * layout.columns < 2:
+            if layout is None or value not in reached or layout.rows * layout.columns < 2 or node.operator == "Pad":
                 continue
             name = value if value == ACTIVATIONS else _friendly(value)
             if name in names:

@@ -43,7 +43,7 @@ class IntegratedGradients(_OfGradients):
     image.
 
     ``(x - b) int_0^1 d y(b + t (x - b)) / d x dt``, summed over the channels; x and b are scaled as the network's input. The map
-    adds up to ``y(x) - y(b)`` (completeness): the number of steps (Gauss-Legendre) is doubled until it does, to ``tolerance``,
+    adds up to ``y(x) - y(b)`` (completeness): the number of steps (Clenshaw-Curtis) is doubled until it does, to ``tolerance``,
     and a warning says where it does not. The baseline decides what can be seen: black pixels get nothing from a black one.
 
     Attributes:
@@ -55,12 +55,12 @@ class IntegratedGradients(_OfGradients):
 
     baseline: Literal["black", "blur", "median"] = "black"
     steps: int = 16
-    most_steps: int = 256
+    most_steps: int = 128
     tolerance: float = 0.01
 
     def cost(self, model: ExplainableModel) -> Cost:  # noqa: ARG002 - the model does not matter
         """See :class:`~vitrail.explanation.explainer.Explainer`. More where the first steps are too few."""
-        return Cost(forward=self.steps + 2.0, backward=float(self.steps))
+        return Cost(forward=self.steps + 3.0, backward=self.steps + 3.0)
 
     def relevance(self, model: ExplainableModel, question: Question) -> Relevance:
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
@@ -69,10 +69,10 @@ class IntegratedGradients(_OfGradients):
         return Relevance(
             maps=np.stack([one.map for one in found]),
             warnings=tuple(self._warnings(one) for one in found),
-            details={"baseline": self.baseline, "rule": "Gauss-Legendre"},
+            details={"baseline": self.baseline, "rule": "Clenshaw-Curtis"},
             details_of=tuple({"steps": one.steps, "completeness_error": one.error} for one in found),
-            forward_passes=float(np.mean([one.forward for one in found])),
-            backward_passes=float(np.mean([one.backward for one in found])),
+            forward_passes=float(np.mean([one.passes for one in found])),
+            backward_passes=float(np.mean([one.passes for one in found])),
         )
 
     def _of_image(self, graph: NetworkGraph, question: Question, image: int) -> _Integrated:
@@ -82,20 +82,20 @@ class IntegratedGradients(_OfGradients):
         target = int(question.targets[image])
         ends, _ = _gradients(graph, question, target, np.stack([inputs, baseline]))
         difference = float(ends[0] - ends[1])
-        steps, spent = self.steps, 0
+        found: dict[float, Precise] = {}  # place on the way -> (x - b) times gradient, summed over the channels
+        steps = self.steps
         while True:
-            places, weights = np.polynomial.legendre.leggauss(steps)
-            points = (baseline + (place + 1) / 2 * (inputs - baseline) for place in places)
-            total = np.zeros_like(inputs)
-            for weight, (_, gradient) in zip(weights / 2, _each(graph, question, target, points), strict=True):
-                total += weight * gradient
-            spent += steps
-            values = (inputs - baseline) * total
+            places, weights = clenshaw_curtis(steps)
+            new = [place for place in places if place not in found]
+            points = (baseline + place * (inputs - baseline) for place in new)
+            for place, (_, gradient) in zip(new, _each(graph, question, target, points), strict=True):
+                found[place] = ((inputs - baseline) * gradient).sum(axis=0)
+            values = np.sum([weight * found[place] for place, weight in zip(places, weights, strict=True)], axis=0)
             error = abs(float(values.sum()) - difference) / max(abs(difference), _SMALL_DIFFERENCE)
             if error <= self.tolerance or 2 * steps > self.most_steps:
                 break
             steps *= 2
-        return _Integrated(values.sum(axis=0).astype(np.float32), steps, error, difference, spent + 2, spent + 2)
+        return _Integrated(values.astype(np.float32), steps, error, difference, len(found) + 2)
 
     def _warnings(self, found: _Integrated) -> tuple[str, ...]:
         warnings = []
@@ -117,8 +117,7 @@ class _Integrated:
     steps: int
     error: float
     difference: float
-    forward: int
-    backward: int
+    passes: int
 
 
 @dataclass(frozen=True)
@@ -221,6 +220,27 @@ class SmoothGrad(_OfGradients):
 
 
 # ---------------------------------------------------------------------------------------------------- parts
+
+
+def clenshaw_curtis(steps: int) -> tuple[list[float], list[float]]:
+    """Return places in 0..1 and weights, ``steps + 1`` each, of the rule of Clenshaw and Curtis (1960).
+
+    On smooth ways it is about as exact as that of Gauss (Trefethen, SIAM Review 2008), and twice as many steps keep every place:
+    what was computed is used again.
+
+    Args:
+        steps: 1 (the trapezoid), or an even number.
+    """
+    if steps == 1:
+        return [0.0, 1.0], [0.5, 0.5]
+    turns = np.arange(steps + 1) / steps
+    # The integral of the k-th cosine of the interpolation over -1..1 is 2 / (1 - k^2) for even k, else 0.
+    even = np.arange(0, steps + 1, 2)
+    scale = np.where((even == 0) | (even == steps), 0.5, 1.0) * 2.0 / (1.0 - even**2)
+    weights = (2.0 / steps) * np.cos(np.pi * np.outer(turns, even)) @ scale
+    weights[[0, -1]] /= 2
+    places = np.round((1 - np.cos(np.pi * turns)) / 2, 15)  # rounded, so that the same place is the same number
+    return places.tolist(), (weights / 2).tolist()
 
 
 class _Mean:
