@@ -24,6 +24,7 @@ ByteArray = npt.NDArray[np.uint8]
 IntArray = npt.NDArray[np.int64]
 
 Part = Literal["train", "validation", "test", "excluded"]
+Quantity = Literal["logit", "probability", "contrast"]
 Severity = Literal["error", "warning", "info"]
 FileStatus = Literal["readable", "empty", "not_an_image", "unreadable", "excluded"]
 
@@ -613,6 +614,27 @@ class Difference:
 # ---------------------------------------------------------------------------------------------------- explanation
 
 
+@dataclass(frozen=True, eq=False)
+class NetworkParts:
+    """What a packed network is made of, as far as gradients need to know.
+
+    Attributes:
+        trunk: File of the ONNX graph: scaled input ``pixels`` in, ``embedding`` out, and ``activations`` where there are maps.
+        recipe: How pixels are scaled to its input.
+        pooling: How the activations become the embedding; ``none``: there are no feature maps.
+        weights: One matrix per dense layer of the head, float32, shape (outputs, inputs).
+        biases: One vector per dense layer.
+        activations: Between two dense layers each: ``relu``, ``tanh``, ``sigmoid`` or ``gelu``.
+    """
+
+    trunk: Path
+    recipe: Recipe
+    pooling: Literal["average", "max", "flatten", "none"]
+    weights: tuple[FloatArray, ...]
+    biases: tuple[FloatArray, ...]
+    activations: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Explanation:
     """Why one image got its score: a map at the image's own geometry.
@@ -625,7 +647,16 @@ class Explanation:
         score: The model's score for that class, 0..1.
         map: Signed relevance, float32, shape (height, width) of the upright original; zero outside what the model saw.
         warnings: What a reader must know before he trusts the map.
-        details: What made it: the layer, the patch size, the number of model runs.
+        parameters: What made it: the patch size, the number of samples...
+        layer: The layer whose maps these are; empty where there is none.
+        forward_passes: Times that an image passed through the model for it, what methods share counted in full.
+        backward_passes: The same, backwards.
+        seconds: Time that it took; of several images or methods together: its share.
+        package: SHA-256 of the package's ``hashes.json``; empty where the model was in no package.
+        seed: What its randomness came from.
+        quantity: What is explained: the logit of the class, its probability, or its logit minus the largest other logit.
+        standard_error: Of the map, same shape, where the method draws at random; else ``None``.
+        grade: How well such maps of this model held in tests, where they were graded; else ``None``.
     """
 
     image: str
@@ -635,7 +666,16 @@ class Explanation:
     score: float
     map: FloatArray
     warnings: tuple[str, ...]
-    details: dict[str, object] = field(default_factory=dict)
+    parameters: dict[str, object] = field(default_factory=dict)
+    layer: str = ""
+    forward_passes: float = 0.0
+    backward_passes: float = 0.0
+    seconds: float = 0.0
+    package: str = ""
+    seed: int = 0
+    quantity: Quantity = "logit"
+    standard_error: FloatArray | None = None
+    grade: dict[str, object] | None = None
 
 
 # ---------------------------------------------------------------------------------------------------- the whole run

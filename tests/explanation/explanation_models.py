@@ -37,6 +37,8 @@ class BrightnessNetwork:
     name: str = "brightness"
     classes: tuple[str, ...] = ("no", "yes")
     pooling: Pooling = "average"
+    network = None
+    fingerprint = ""
 
     @property
     def recipe(self) -> Recipe:
@@ -72,6 +74,8 @@ class Keyhole:
     name: str = "keyhole"
     classes: tuple[str, ...] = ("no", "yes")
     pooling: Pooling = "none"
+    network = None
+    fingerprint = ""
 
     @property
     def recipe(self) -> Recipe:

@@ -22,6 +22,8 @@ class HiddenLayerNetwork:
     seed: int = 5
     name: str = "tiny"
     classes: tuple[str, ...] = ("a", "b", "c")
+    network = None
+    fingerprint = ""
     recipe: object = field(default_factory=lambda: grey_recipe(SIZE))
 
     def __post_init__(self):
@@ -118,7 +120,7 @@ def test_coarse_maps_say_how_coarse_they_are(cells, coarse):
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 1), dtype=np.uint8)
     found = explain_pixels(BrightnessNetwork(cells=cells), pixels, whole_image(32), image="x.png")
     assert any("8 x 8 cells, each covers 4 x 4 pixels" in warning for warning in found.warnings) is coarse
-    assert found.details["rows"] == cells
+    assert found.parameters["rows"] == cells
 
 
 def test_a_gradient_that_does_not_fit_the_maps_is_refused():

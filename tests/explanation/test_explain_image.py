@@ -37,6 +37,7 @@ def package(*parts):
     first = parts[0][1]
     return SimpleNamespace(
         name="both",
+        fingerprint="ab",
         classes=first.classes,
         parts=parts,
         scores_of=lambda image: sum(weight * model.scores(PIXELS[None])[0] for weight, model in parts),
@@ -61,7 +62,7 @@ def test_the_map_of_an_ensemble_is_the_weighted_mean_of_its_members_occlusion_ma
     assert (found.model, found.method, found.target) == ("both", "occlusion", "yes")
     expected = 0.75 * one.scores(PIXELS[None])[0] + 0.25 * other.scores(PIXELS[None])[0]
     assert found.score == pytest.approx(expected[found_index(one, "yes")])
-    assert "0.75" in found.details["members"] and "turned 0.25" in found.details["members"]
+    assert "0.75" in found.parameters["members"] and "turned 0.25" in found.parameters["members"]
 
 
 def found_index(model, name):

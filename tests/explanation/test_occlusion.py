@@ -9,8 +9,8 @@ from vitrail.records import Placement
 
 
 def question(model, pixels, placement=None, target=1):
-    score = float(model.scores(pixels[np.newaxis])[0, target])
-    return Question(pixels, placement or whole_image(len(pixels)), target=target, score=score)
+    scores = model.scores(pixels[np.newaxis])
+    return Question(pixels[np.newaxis], (placement or whole_image(len(pixels)),), np.array([target]), scores)
 
 
 def noise(size=32, channels=1, seed=0, low=0, high=256):
@@ -44,7 +44,7 @@ def test_occlusion_agrees_with_the_slow_loop(size, channels, patch, stride, targ
     pixels = noise(size, channels, seed=size)
     answer = Occlusion(batch=7).relevance(model, question(model, pixels, target=target))
     assert (answer.details["patch"], answer.details["stride"]) == (patch, stride)
-    np.testing.assert_allclose(answer.map, slow_occlusion(model, pixels, target, patch, stride), rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(answer.maps[0], slow_occlusion(model, pixels, target, patch, stride), rtol=1e-5, atol=1e-8)
 
 
 def test_a_model_that_looks_at_one_box_is_found_out():
@@ -54,7 +54,7 @@ def test_a_model_that_looks_at_one_box_is_found_out():
     found = explain_pixels(model, pixels, whole_image(32), image="x.png", method="occlusion", target="yes")
     row, column = np.unravel_index(found.map.argmax(), found.map.shape)
     assert 8 <= row < 14 and 16 <= column < 22
-    reach = found.details["patch"] - 1  # a patch reaches at most so far beyond the box
+    reach = found.parameters["patch"] - 1  # a patch reaches at most so far beyond the box
     outside = np.ones((32, 32), bool)
     outside[8 - reach : 14 + reach, 16 - reach : 22 + reach] = False
     assert (found.map[outside] == 0).all() and (found.map >= 0).all()
@@ -89,10 +89,10 @@ def test_every_image_pixel_is_covered_and_no_padding(size, patch, stride, corner
     changed = (shown != pixels).any(axis=(0, 3))
     expected = np.zeros((size, size), bool)
     expected[top : size - 2, left : size - 1] = True
-    unchangeable = (pixels == np.array(answer.details["fill"], np.uint8)).all(axis=2)
+    unchangeable = (pixels == np.array(answer.details_of[0]["fill"], np.uint8)).all(axis=2)
     np.testing.assert_array_equal(changed | (unchangeable & expected), expected)
     assert unchangeable[expected].mean() < 0.2
-    assert len(shown) == answer.details["model_runs"]
+    assert len(shown) == answer.forward_passes
     assert max(len(batch) for batch in model.seen) <= 64
 
 
@@ -101,8 +101,8 @@ def test_padding_does_not_darken_the_fill():
     pixels[:, 12:20] = 90
     placement = Placement(320, 80, 0, 0, 320, 80, 0, 12, 32, 20)
     model = Keyhole()
-    assert Occlusion().relevance(model, question(model, pixels, placement)).details["fill"] == [90]
-    assert Occlusion().relevance(model, question(model, pixels)).details["fill"] == [0]
+    assert Occlusion().relevance(model, question(model, pixels, placement)).details_of[0]["fill"] == [90]
+    assert Occlusion().relevance(model, question(model, pixels)).details_of[0]["fill"] == [0]
 
 
 def warns(model, pixels, text):

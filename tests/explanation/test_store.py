@@ -16,7 +16,11 @@ def an_explanation(image="a/b.png", shape=(12, 17), seed=0):
         score=0.1 + 0.2,  # no short decimal: it must come back bit for bit
         map=generator.normal(size=shape).astype(np.float32),
         warnings=("coarse",),
-        details={"cells": [7, 7], "runs": 1},
+        parameters={"cells": [7, 7]},
+        layer="blocks.6",
+        forward_passes=1.0,
+        standard_error=generator.normal(size=shape).astype(np.float32) if seed else None,
+        grade={"srg": 0.1},
     )
 
 
@@ -28,7 +32,7 @@ def test_saved_explanations_come_back_whole_and_in_order(tmp_path):
     for before, after in zip(saved, loaded, strict=True):
         np.testing.assert_array_equal(before.map, after.map)
         assert after.map.dtype == np.float32
-        assert (before.score, before.warnings, before.details) == (after.score, after.warnings, after.details)
+        assert (before.score, before.warnings, before.parameters) == (after.score, after.warnings, after.parameters)
 
 
 def test_an_empty_gallery_comes_back_empty(tmp_path):
@@ -43,7 +47,7 @@ def test_a_written_map_has_the_shape_of_the_image(tmp_path):
 
 def test_a_failed_save_leaves_nothing(tmp_path):
     broken = an_explanation()
-    broken.details["drop"] = float("nan")  # no number that a record may hold
+    broken.parameters["drop"] = float("nan")  # no number that a record may hold
     with pytest.raises(ValueError, match="finite"):
         save_explanations(tmp_path / "maps", [broken])
     assert list(tmp_path.iterdir()) == []

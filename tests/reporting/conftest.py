@@ -145,10 +145,11 @@ def build_explanations(predictions: Predictions, manifest: Manifest, method: str
         )
         label = int(predictions.predicted[position])
         warnings = () if position in right else ("The map barely changes when the model's weights are shuffled.",)
-        details = {"layer": "blocks.6", "model_runs": 1} if method == "grad-cam" else {"patch": 16, "model_runs": 144}
+        details = {"rows": 7} if method == "grad-cam" else {"patch": 16}
+        layer = "blocks.6" if method == "grad-cam" else ""
         score = float(predictions.probabilities[position, label])
         target = predictions.classes[label]
-        made.append(Explanation(file.path, predictions.model, method, target, score, values, warnings, details))
+        made.append(Explanation(file.path, predictions.model, method, target, score, values, warnings, details, layer))
     return tuple(made)
 
 

@@ -5,22 +5,28 @@ A method of explanation is one class in a file of this folder and one line in ``
 
 from vitrail.explanation.class_activation import GradCam, HiResCam
 from vitrail.explanation.explain_image import explain_image
-from vitrail.explanation.explainer import ExplainableModel, Explainer, Question, Relevance
+from vitrail.explanation.explainer import Cost, ExplainableModel, Explainer, Passes, Question, Relevance, Want
 from vitrail.explanation.occlusion import Occlusion
 from vitrail.explanation.picture import draw_map, write_picture
-from vitrail.explanation.run_explain import EXPLAINERS, explain_pixels
+from vitrail.explanation.run_explain import EXPLAINERS, choose_methods, defined_methods, explain_batch, explain_pixels
 from vitrail.explanation.store import load_explanations, save_explanations, write_map
 
 __all__ = [
     "EXPLAINERS",
+    "Cost",
     "ExplainableModel",
     "Explainer",
     "GradCam",
     "HiResCam",
     "Occlusion",
+    "Passes",
     "Question",
     "Relevance",
+    "Want",
+    "choose_methods",
+    "defined_methods",
     "draw_map",
+    "explain_batch",
     "explain_image",
     "explain_pixels",
     "load_explanations",

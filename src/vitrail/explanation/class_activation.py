@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.errors import PackageError
-from vitrail.explanation.explainer import ExplainableModel, Pooling, Question, Relevance
+from vitrail.explanation.explainer import Cost, ExplainableModel, Pooling, Question, Relevance, Want
 from vitrail.records import FloatArray
 
 COARSE_CELLS = 14  # below so many cells a side, one cell is wider than most findings in an image
@@ -28,16 +28,21 @@ class GradCam:
     activation map of Zhou et al. (CVPR 2016), up to the factor 1 / (h w).
     """
 
-    needs: ClassVar[str] = "a model with feature maps"
+    needs: ClassVar[str] = "a model with feature maps and a head that has a gradient"
+    wants: ClassVar[frozenset[Want]] = frozenset({"feature maps", "feature map gradient"})
 
-    def relevance(self, model: ExplainableModel, question: Question) -> Relevance | None:
+    def refusal(self, model: ExplainableModel) -> str:
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
-        found = _activations_and_gradient(model, question)
-        if found is None:
-            return None
-        activations, gradient = found
-        weights = gradient.mean(axis=(1, 2))
-        return _answer(np.tensordot(weights, activations, axes=1), question)
+        return _refusal(model)
+
+    def cost(self, model: ExplainableModel) -> Cost:  # noqa: ARG002 - the head alone is differentiated
+        """See :class:`~vitrail.explanation.explainer.Explainer`."""
+        return Cost(forward=1.0)
+
+    def relevance(self, model: ExplainableModel, question: Question) -> Relevance:
+        """See :class:`~vitrail.explanation.explainer.Explainer`."""
+        activations, gradient = _activations_and_gradient(model, question)
+        return _answer(np.einsum("nchw,nc->nhw", activations, gradient.mean(axis=(2, 3))), question)
 
 
 @dataclass(frozen=True)
@@ -48,26 +53,41 @@ class HiResCam:
     (less its bias), which Grad-CAM guarantees for average pooling only, where the two are the same map.
     """
 
-    needs: ClassVar[str] = "a model with feature maps"
+    needs: ClassVar[str] = GradCam.needs
+    wants: ClassVar[frozenset[Want]] = GradCam.wants
 
-    def relevance(self, model: ExplainableModel, question: Question) -> Relevance | None:
+    def refusal(self, model: ExplainableModel) -> str:
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
-        found = _activations_and_gradient(model, question)
-        if found is None:
-            return None
-        activations, gradient = found
-        return _answer((gradient * activations).sum(axis=0), question)
+        return _refusal(model)
+
+    def cost(self, model: ExplainableModel) -> Cost:  # noqa: ARG002 - the head alone is differentiated
+        """See :class:`~vitrail.explanation.explainer.Explainer`."""
+        return Cost(forward=1.0)
+
+    def relevance(self, model: ExplainableModel, question: Question) -> Relevance:
+        """See :class:`~vitrail.explanation.explainer.Explainer`."""
+        activations, gradient = _activations_and_gradient(model, question)
+        return _answer((gradient * activations).sum(axis=1), question)
+
+
+def _refusal(model: ExplainableModel) -> str:
+    return "" if model.pooling != "none" else f"{model.name} has no feature maps."
 
 
 def _activations_and_gradient(
     model: ExplainableModel, question: Question
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
-    """Return the last activations and the gradient of the target's logit with respect to them, both (C, h, w)."""
-    found = None if model.pooling == "none" else model.embed_with_maps(question.pixels[np.newaxis])
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the last activations and the gradient of the explained quantity with respect to them, both (n, C, h, w)."""
+    pairs = [_of_image(model, question, image) for image in range(len(question))]
+    return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
+
+
+def _of_image(model: ExplainableModel, question: Question, image: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    found = model.embed_with_maps(question.pixels[image : image + 1])
     if found is None:
-        return None
+        raise PackageError(f"{model.name}: it says that it has feature maps, and gives none. Train the model again.")
     activations, embedding = found
-    gradient = model.embedding_gradient(embedding, question.target)
+    gradient = _quantity_gradient(model, question, image, embedding)
     expected = activations.size if model.pooling == "flatten" else len(activations)
     if activations.ndim != 3 or gradient.shape != (expected,):
         raise PackageError(
@@ -75,7 +95,24 @@ def _activations_and_gradient(
             f"{expected} values. Found: shape {gradient.shape}. The model package is damaged or foreign; train the model again."
         )
     precise = np.asarray(activations, dtype=np.float64)
-    return precise, _gradient_of_maps(precise, np.asarray(gradient, dtype=np.float64), pooling=model.pooling)
+    return precise, _gradient_of_maps(precise, gradient, pooling=model.pooling)
+
+
+def _quantity_gradient(model: ExplainableModel, question: Question, image: int, embedding: FloatArray) -> npt.NDArray[np.float64]:
+    """Return the gradient (D,) of the explained quantity with respect to the embedding (D,), from those of the logits."""
+
+    def of_logit(index: int) -> npt.NDArray[np.float64]:
+        return np.asarray(model.embedding_gradient(embedding, index), dtype=np.float64)
+
+    target, scores = int(question.targets[image]), question.scores[image]
+    gradient = of_logit(target)
+    if question.quantity == "probability":  # the softmax's slope: p_c (d f_c - sum_j p_j d f_j)
+        mean = np.sum([score * of_logit(index) for index, score in enumerate(scores)], axis=0)
+        return np.asarray(scores[target] * (gradient - mean))
+    if question.quantity == "contrast":
+        others = np.where(np.arange(len(scores)) == target, -np.inf, scores)
+        return np.asarray(gradient - of_logit(int(others.argmax())))
+    return gradient
 
 
 def _gradient_of_maps(
@@ -94,9 +131,9 @@ def _gradient_of_maps(
 
 
 def _answer(cells: npt.NDArray[np.float64], question: Question) -> Relevance:
-    """Bring a map of cells to the size of the model's input and say how coarse it was."""
-    rows, columns = cells.shape
-    height, width = question.pixels.shape[:2]
+    """Bring maps of cells (n, h, w) to the size of the model's input and say how coarse they were."""
+    images, rows, columns = cells.shape
+    height, width = question.pixels.shape[1:3]
     warnings: tuple[str, ...] = ()
     if min(rows, columns) < COARSE_CELLS:
         warnings = (
@@ -104,9 +141,11 @@ def _answer(cells: npt.NDArray[np.float64], question: Question) -> Relevance:
             "model's input: it shows a region, not an outline.",
         )
     return Relevance(
-        map=resize_bilinear(cells, height=height, width=width),
-        warnings=warnings,
-        details={"layer": "last feature maps", "rows": rows, "columns": columns, "model_runs": 1},
+        maps=np.stack([resize_bilinear(one, height=height, width=width) for one in cells]),
+        warnings=(warnings,) * images,
+        details={"rows": rows, "columns": columns},
+        layer="last feature maps",
+        forward_passes=1.0,
     )
 
 

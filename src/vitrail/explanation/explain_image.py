@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -43,6 +44,11 @@ class ExplainablePackage(Protocol):
     @property
     def name(self) -> str:
         """The model's name in its study."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of its ``hashes.json``; empty where it is in no folder."""
         ...
 
     @property
@@ -97,18 +103,21 @@ def explain_image(
         for weight, part in package.parts
     ]
     values = np.asarray(np.sum([weight * one.map for weight, _, one in found], axis=0), dtype=np.float32)
-    details: dict[str, object] = dict(found[0][2].details)
+    parameters: dict[str, object] = dict(found[0][2].parameters)
     if several:
-        details = {"members": ", ".join(f"{part.name} {weight:.2f}" for weight, part, _ in found)}
-    return Explanation(
-        image=image,
+        parameters = {"members": ", ".join(f"{part.name} {weight:.2f}" for weight, part, _ in found)}
+    first = found[0][2]
+    return replace(
+        first,
         model=package.name,
-        method=found[0][2].method,
-        target=package.classes[index],
         score=float(scores[index]),
         map=values,
         warnings=(*general_warnings(package.classes, scores, values, target=index), *_warnings(found, several=several)),
-        details=details,
+        parameters=parameters,
+        forward_passes=sum(one.forward_passes for _, _, one in found),
+        backward_passes=sum(one.backward_passes for _, _, one in found),
+        seconds=sum(one.seconds for _, _, one in found),
+        package=package.fingerprint,
     )
 
 

@@ -1,16 +1,27 @@
-"""What an explainer is asked, what it answers, and what it may ask of a model."""
+"""What an explainer is asked, what it answers, and what it may ask of a model.
+
+A question is about several images of one model; their answers do not depend on one another. What one forward and one backward
+pass give is computed once for all methods that want it (:class:`Passes`).
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from vitrail.records import ByteArray, FloatArray, Placement, Recipe
+from vitrail.records import ByteArray, FloatArray, IntArray, NetworkParts, Placement, Quantity, Recipe
 
 Pooling = Literal["average", "max", "flatten", "none"]
+
+Want = Literal["input gradient", "feature maps", "feature map gradient", "attention", "attention gradient"]
+"""What a method may ask of the shared passes. One that wants ``feature maps`` can be asked for a layer by name."""
+
+Scores: TypeAlias = npt.NDArray[np.float64]
 
 
 class ExplainableModel(Protocol):
@@ -32,6 +43,11 @@ class ExplainableModel(Protocol):
         ...
 
     @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the package's ``hashes.json``: which package answered; empty where it is in no package."""
+        ...
+
+    @property
     def pooling(self) -> Pooling:
         """How activations (C, h, w) become the embedding: mean or maximum per map, or all values in C, h, w order.
 
@@ -39,7 +55,12 @@ class ExplainableModel(Protocol):
         """
         ...
 
-    def scores(self, pixels: ByteArray) -> npt.NDArray[np.float64]:
+    @property
+    def network(self) -> NetworkParts | None:
+        """What the network is made of, for gradients; ``None`` where it has none (trees, support vectors)."""
+        ...
+
+    def scores(self, pixels: ByteArray) -> Scores:
         """Return scores (n, classes) that sum to 1 per row, for pixels (n, size, size, channels) of any n."""
         ...
 
@@ -55,46 +76,116 @@ class ExplainableModel(Protocol):
         ...
 
 
+class Passes(Protocol):
+    """What one forward and one backward pass over the images of a question give. Computed when first asked for, and kept."""
+
+    def input_gradient(self) -> FloatArray:
+        """Return the gradient of the explained quantity with respect to the network's input, (n, channels, size, size)."""
+        ...
+
+    def feature_maps(self, layer: str = "") -> FloatArray:
+        """Return the activations of a layer, (n, C, h, w); empty: the one that class activation maps use by default."""
+        ...
+
+    def feature_map_gradient(self, layer: str = "") -> FloatArray:
+        """Return the gradient of the explained quantity with respect to those, (n, C, h, w)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Question:
-    """Why does this image have this score for this class?
+    """Why do these images have these scores for these classes?
 
     Attributes:
-        pixels: The model's input before scaling, uint8 of shape (size, size, channels), read-only.
-        placement: Where those pixels stand in the original image, and which of them are padding.
-        target: Index of the class whose score is explained.
-        score: The model's score for that class, 0..1.
+        pixels: The model's inputs before scaling, uint8 of shape (n, size, size, channels), read-only.
+        placements: Where those pixels stand in each original image, and which of them are padding.
+        targets: Index of the class that is explained, per image.
+        scores: The package's own scores, shape (n, classes).
+        seed: All randomness comes from it and from the image itself: see :meth:`generator`.
+        quantity: What is explained: the logit of the class, its probability, or its logit minus the largest other logit.
+        layer: Layer whose maps are asked for, by name; empty: the method's own choice.
+        background: Images of the data set, prepared in the same way, uint8 (m, size, size, channels), for methods that compare
+            with them; ``None``: there are none at hand.
+        shared: What the methods of this question share; ``None``: the model has no network that can be differentiated, or none
+            of the methods needs it.
     """
 
     pixels: ByteArray
-    placement: Placement
-    target: int
-    score: float
+    placements: tuple[Placement, ...]
+    targets: IntArray
+    scores: Scores
+    seed: int = 0
+    quantity: Quantity = "logit"
+    layer: str = ""
+    background: ByteArray | None = None
+    shared: Passes | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def generator(self, image: int) -> np.random.Generator:
+        """Return the random generator of one image, from the seed and its pixels: a batch of one equals a batch of many."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.pixels[image]).tobytes()).digest()
+        return np.random.default_rng([self.seed, *np.frombuffer(digest[:16], dtype=np.uint32).tolist()])
 
 
 @dataclass(frozen=True)
 class Relevance:
-    """An explainer's answer, at the resolution of the model's input.
+    """An explainer's answer for all images of a question, at the resolution of the model's input.
 
     Attributes:
-        map: Signed relevance, shape (size, size): positive where the image speaks for the class, negative where against it.
-        warnings: What this method knows to be doubtful about this map.
-        details: What made it: the layer, the patch, the number of model runs.
+        maps: Signed relevance, float32, shape (n, size, size): positive where the image speaks for the class, negative where
+            against it.
+        warnings: What this method knows to be doubtful, per image.
+        details: What made the maps: the patch, the number of samples; the same for all images.
+        details_of: More of that, per image; empty where nothing differs.
+        layer: The layer whose maps these are; empty where there is none.
+        quantity: What was explained, where the method does not follow the question (occlusion: the probability); else empty.
+        forward_passes: Images that passed through the model, per image explained.
+        backward_passes: The same, backwards.
+        standard_errors: Of the maps, float32, same shape, where the method draws at random; else ``None``.
     """
 
-    map: FloatArray
-    warnings: tuple[str, ...] = ()
-    details: dict[str, object] = field(default_factory=dict)
+    maps: FloatArray
+    warnings: tuple[tuple[str, ...], ...]
+    details: Mapping[str, object] = field(default_factory=dict)
+    details_of: tuple[Mapping[str, object], ...] = ()
+    layer: str = ""
+    quantity: Quantity | Literal[""] = ""
+    forward_passes: float = 0.0
+    backward_passes: float = 0.0
+    standard_errors: FloatArray | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method costs per image when it is asked alone, known before it runs.
+
+    Attributes:
+        forward: Images that pass through the model.
+        backward: The same, backwards.
+    """
+
+    forward: float
+    backward: float = 0.0
 
 
 class Explainer(Protocol):
-    """One method of explanation: one class in one file, and one line in ``EXPLAINERS``."""
+    """One method of explanation: one class in one file, and one line in ``EXPLAINERS``. A frozen dataclass of its parameters."""
 
-    @property
-    def needs(self) -> str:
-        """What a model must have for this method, to end the sentence "grad-cam needs ..."."""
+    needs: ClassVar[str]
+    """What a model must have for this method, to end the sentence "grad-cam needs ..."."""
+    wants: ClassVar[frozenset[Want]]
+    """What it asks of the shared passes."""
+
+    def refusal(self, model: ExplainableModel) -> str:
+        """Return why the method is not defined for a model, in a sentence that names what the model has; empty: it is defined."""
         ...
 
-    def relevance(self, model: ExplainableModel, question: Question) -> Relevance | None:
-        """Answer the question; ``None`` when the model does not have what the method needs."""
+    def cost(self, model: ExplainableModel) -> Cost:
+        """Return what an image costs."""
+        ...
+
+    def relevance(self, model: ExplainableModel, question: Question) -> Relevance:
+        """Answer the question. It is only asked of a model that it does not refuse."""
         ...

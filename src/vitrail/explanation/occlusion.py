@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from vitrail.explanation.explainer import ExplainableModel, Question, Relevance
-from vitrail.records import ByteArray
+from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance, Want
+from vitrail.records import ByteArray, FloatArray
 
 SATURATED_SCORE = 0.999
 NEGLIGIBLE_DROP = 0.01
@@ -41,14 +41,42 @@ class Occlusion:
     batch: int = 64
 
     needs: ClassVar[str] = "nothing but scores"
+    wants: ClassVar[frozenset[Want]] = frozenset()
 
-    def relevance(self, model: ExplainableModel, question: Question) -> Relevance | None:
+    def refusal(self, model: ExplainableModel) -> str:  # noqa: ARG002 - it suits every model
         """See :class:`~vitrail.explanation.explainer.Explainer`. Applies to every model."""
-        pixels, placement = question.pixels, question.placement
-        image = pixels[placement.inner_top : placement.inner_bottom, placement.inner_left : placement.inner_right]
-        fill = np.rint(np.median(image, axis=(0, 1))).astype(np.uint8)
-        side = max(1, round(self.patch * len(pixels)))
-        step = max(1, min(side, round(self.stride * side)))
+        return ""
+
+    def cost(self, model: ExplainableModel) -> Cost:
+        """See :class:`~vitrail.explanation.explainer.Explainer`. Padding, which is not covered, makes it less."""
+        side, step = self._patch(model.recipe.size)
+        return Cost(forward=float(len(_spans(0, model.recipe.size, side=side, step=step)) ** 2))
+
+    def relevance(self, model: ExplainableModel, question: Question) -> Relevance:
+        """See :class:`~vitrail.explanation.explainer.Explainer`."""
+        found = [self._of_image(model, question, image) for image in range(len(question))]
+        side, step = self._patch(model.recipe.size)
+        return Relevance(
+            maps=np.stack([one.map for one in found]),
+            warnings=tuple(one.warnings for one in found),
+            details={"patch": side, "stride": step},
+            details_of=tuple({"fill": one.fill, "largest_change": one.largest_change} for one in found),
+            quantity="probability",
+            forward_passes=float(np.mean([one.patches for one in found])),
+        )
+
+    def _patch(self, size: int) -> tuple[int, int]:
+        """Return side and step of the patches in pixels."""
+        side = max(1, round(self.patch * size))
+        return side, max(1, min(side, round(self.stride * side)))
+
+    def _of_image(self, model: ExplainableModel, question: Question, image: int) -> _Covered:
+        pixels, placement = question.pixels[image], question.placements[image]
+        target = int(question.targets[image])
+        score = float(question.scores[image, target])
+        shown = pixels[placement.inner_top : placement.inner_bottom, placement.inner_left : placement.inner_right]
+        fill = np.rint(np.median(shown, axis=(0, 1))).astype(np.uint8)
+        side, step = self._patch(len(pixels))
         rows = _spans(placement.inner_top, placement.inner_bottom, side=side, step=step)
         columns = _spans(placement.inner_left, placement.inner_right, side=side, step=step)
         patches = tuple(product(rows, columns))
@@ -57,22 +85,29 @@ class Occlusion:
         covered = np.zeros(pixels.shape[:2])
         largest = 0.0
         for group in _groups(patches, self.batch):
-            drops = question.score - model.scores(_cover(pixels, group, fill))[:, question.target]
+            drops = score - model.scores(_cover(pixels, group, fill))[:, target]
             for (row, column), drop in zip(group, drops, strict=True):
                 total[row, column] += drop
                 covered[row, column] += 1
             largest = max(largest, float(np.abs(drops).max()))
-        return Relevance(
+        return _Covered(
             map=(total / np.maximum(covered, 1)).astype(np.float32),
-            warnings=_warnings(image, fill, score=question.score, largest=largest),
-            details={
-                "patch": side,
-                "stride": step,
-                "fill": [int(value) for value in fill],
-                "model_runs": len(patches),
-                "largest_change": largest,
-            },
+            warnings=_warnings(shown, fill, score=score, largest=largest),
+            fill=[int(value) for value in fill],
+            largest_change=largest,
+            patches=len(patches),
         )
+
+
+@dataclass(frozen=True)
+class _Covered:
+    """What covering one image found."""
+
+    map: FloatArray
+    warnings: tuple[str, ...]
+    fill: list[int]
+    largest_change: float
+    patches: int
 
 
 def _spans(start: int, stop: int, *, side: int, step: int) -> tuple[slice, ...]:

@@ -1,7 +1,9 @@
-"""Explain one image: choose the method and the class, ask, check the answer, bring it back to the image's own geometry."""
+"""Explain images: choose the methods and the classes, ask, check the answers, bring them back to each image's own geometry."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -9,12 +11,13 @@ import numpy.typing as npt
 
 from vitrail.errors import PackageError, UsageError
 from vitrail.explanation.class_activation import GradCam, HiResCam
-from vitrail.explanation.explainer import ExplainableModel, Explainer, Question, Relevance
+from vitrail.explanation.explainer import ExplainableModel, Explainer, Passes, Question, Relevance
 from vitrail.explanation.occlusion import Occlusion
 from vitrail.preprocess import restore_map
-from vitrail.records import ByteArray, Explanation, FloatArray, Placement
+from vitrail.records import ByteArray, Explanation, FloatArray, Placement, Quantity
 
-# One line per method. Without a wish, the first that suits the model is used; the last suits every model.
+# One line per method, in the order in which they are preferred. Without a wish, the first that suits the model is used; the last
+# suits every model.
 EXPLAINERS: MappingProxyType[str, Explainer] = MappingProxyType(
     {
         "grad-cam": GradCam(),
@@ -22,6 +25,76 @@ EXPLAINERS: MappingProxyType[str, Explainer] = MappingProxyType(
         "occlusion": Occlusion(),
     }
 )
+
+AUTO, ALL = "auto", "all"
+
+
+def explain_batch(
+    model: ExplainableModel,
+    pixels: ByteArray,
+    placements: Sequence[Placement],
+    *,
+    images: Sequence[str],
+    methods: Sequence[str] | Mapping[str, Explainer] = (AUTO,),
+    targets: Sequence[str] | None = None,
+    seed: int = 0,
+    quantity: Quantity = "logit",
+    layer: str = "",
+    background: ByteArray | None = None,
+) -> dict[str, tuple[Explanation, ...]]:
+    """Say which places of several images speak for (and against) a class, by several methods that share their passes.
+
+    Args:
+        model: A loaded model package.
+        pixels: The prepared images before scaling, uint8 of shape (n, size, size, channels); left as they are.
+        placements: Where those pixels stand in each original image.
+        images: Path of each image, for the record.
+        methods: Keys of ``EXPLAINERS``; ``auto``: the first that suits the model; ``all``: every one that does. Or the methods
+            themselves, by name.
+        targets: The class to explain, per image; ``None``: the predicted one.
+        seed: Of the methods that draw at random.
+        quantity: What is explained; see :class:`Question`.
+        layer: For methods that explain by a layer's maps; empty: each method's own choice.
+        background: Images to compare with; see :class:`Question`.
+
+    Returns:
+        Per method the explanations, in the order of the images; each map has the original's height and width.
+
+    Raises:
+        UsageError: A method or a class is unknown, a method does not suit the model, or the pixels are not the model's.
+        PackageError: The model answers with numbers that are not finite.
+    """
+    asked = choose_methods(model, methods)
+    _check_pixels(model, pixels, placements, images, targets)
+    scores = model.scores(pixels)
+    for image, of_image in zip(images, scores, strict=True):
+        if not np.isfinite(of_image).all():
+            raise PackageError(
+                f"{model.name}: the scores of {image} are not finite. The model package is damaged; train the model again."
+            )
+    chosen = scores.argmax(axis=1) if targets is None else np.array([model.classes.index(target) for target in targets])
+    shared: Passes | None = None
+    question = Question(
+        pixels=_read_only(pixels),
+        placements=tuple(placements),
+        targets=chosen.astype(np.int64),
+        scores=scores,
+        seed=seed,
+        quantity=quantity,
+        layer=layer,
+        background=background,
+        shared=shared,
+    )
+    answers = {}
+    for name, explainer in asked.items():
+        start = time.perf_counter()
+        relevance = explainer.relevance(model, question)
+        seconds = (time.perf_counter() - start) / len(question)
+        answers[name] = tuple(
+            _explanation(model, question, relevance, number, image=image, method=name, seconds=seconds)
+            for number, image in enumerate(images)
+        )
+    return answers
 
 
 def explain_pixels(
@@ -32,16 +105,24 @@ def explain_pixels(
     image: str,
     method: str | None = None,
     target: str | None = None,
+    seed: int = 0,
+    quantity: Quantity = "logit",
+    layer: str = "",
+    background: ByteArray | None = None,
 ) -> Explanation:
-    """Say which places of an image speak for (and against) a class.
+    """Say which places of one image speak for (and against) a class: :func:`explain_batch` for one image and one method.
 
     Args:
         model: A loaded model package.
         pixels: The prepared image before scaling, uint8 of shape (size, size, channels); left as it is.
         placement: Where those pixels stand in the original image.
         image: Path of the image, for the record.
-        method: A key of ``EXPLAINERS``; ``None`` is the first that suits the model.
+        method: A key of ``EXPLAINERS``; ``None`` or ``auto``: the first that suits the model.
         target: The class to explain; ``None`` is the predicted one.
+        seed: See :func:`explain_batch`.
+        quantity: See :func:`explain_batch`.
+        layer: See :func:`explain_batch`.
+        background: See :func:`explain_batch`.
 
     Returns:
         The explanation; its map has the original's height and width.
@@ -51,31 +132,25 @@ def explain_pixels(
         PackageError: The model answers with numbers that are not finite.
     """
     check_question(model.name, model.classes, method=method, target=target)
-    side, channels = model.recipe.size, model.recipe.channels
-    if pixels.shape != (side, side, channels) or pixels.dtype != np.uint8:
-        raise UsageError(
-            f"{image}: {model.name} explains uint8 pixels of shape {(side, side, channels)}. "
-            f"Found: {pixels.dtype} of shape {pixels.shape}. Prepare the image with the model's own recipe."
-        )
-    scores = model.scores(pixels[np.newaxis])[0]
-    if not np.isfinite(scores).all():
-        raise PackageError(
-            f"{model.name}: the scores of {image} are not finite. The model package is damaged; train the model again."
-        )
-    index = int(scores.argmax()) if target is None else model.classes.index(target)
-    question = Question(pixels=_read_only(pixels), placement=placement, target=index, score=float(scores[index]))
-    name, relevance = _ask(model, question, method=method)
-    inner = relevance.map[placement.inner_top : placement.inner_bottom, placement.inner_left : placement.inner_right]
-    return Explanation(
-        image=image,
-        model=model.name,
-        method=name,
-        target=model.classes[index],
-        score=question.score,
-        map=_restored(model, relevance.map, placement, method=name),
-        warnings=(*general_warnings(model.classes, scores, inner, target=index), *relevance.warnings),
-        details=relevance.details,
+    if method == ALL:
+        raise UsageError("explanation method: all gives several maps. Ask explain_batch for them, or name one method.")
+    answers = explain_batch(
+        model,
+        pixels[np.newaxis],
+        (placement,),
+        images=(image,),
+        methods=(method or AUTO,),
+        targets=None if target is None else (target,),
+        seed=seed,
+        quantity=quantity,
+        layer=layer,
+        background=background,
     )
+    ((explanation,),) = answers.values()
+    return explanation
+
+
+# ---------------------------------------------------------------------------------------------------- what is asked
 
 
 def check_question(name: str, classes: tuple[str, ...], *, method: str | None, target: str | None) -> None:
@@ -84,22 +159,64 @@ def check_question(name: str, classes: tuple[str, ...], *, method: str | None, t
     Raises:
         UsageError: There is not.
     """
-    if method is not None and method not in EXPLAINERS:
+    if method is not None and method not in EXPLAINERS and method not in (AUTO, ALL):
         raise UsageError(f"explanation method: unknown. Found: {method!r}. Choose one of: {', '.join(EXPLAINERS)}.")
     if target is not None and target not in classes:
         raise UsageError(f"class to explain: {name} does not know {target!r}. Choose one of: {', '.join(classes)}.")
 
 
-def _ask(model: ExplainableModel, question: Question, *, method: str | None) -> tuple[str, Relevance]:
-    """Ask one method, or one after the other until one suits the model."""
-    asked = EXPLAINERS if method is None else {method: EXPLAINERS[method]}
-    for name, explainer in asked.items():
-        relevance = explainer.relevance(model, question)
-        if relevance is not None:
-            return name, relevance
-    name, explainer = next(iter(asked.items()))
-    others = " or ".join(other for other in EXPLAINERS if EXPLAINERS[other].needs != explainer.needs)
-    raise UsageError(f"{name}: needs {explainer.needs}. Found: {model.name}, which is none. Use {others}.")
+def defined_methods(model: ExplainableModel) -> dict[str, str]:
+    """Return why each method is not defined for a model, in a sentence; empty where it is. In the order of ``EXPLAINERS``."""
+    return {name: explainer.refusal(model) for name, explainer in EXPLAINERS.items()}
+
+
+def choose_methods(model: ExplainableModel, methods: Sequence[str] | Mapping[str, Explainer]) -> dict[str, Explainer]:
+    """Return the methods that are meant, all of them defined for the model.
+
+    Args:
+        model: Whose answers are explained.
+        methods: Names, ``auto``, ``all``, or the methods themselves by name.
+
+    Raises:
+        UsageError: One is unknown or not defined for the model.
+    """
+    if isinstance(methods, Mapping):
+        given = dict(methods)
+    else:
+        given = {}
+        for name in methods:
+            check_question(model.name, model.classes, method=name, target=None)
+            valid = (other for other in EXPLAINERS if not EXPLAINERS[other].refusal(model))
+            names = tuple(valid) if name == ALL else (next(valid),) if name == AUTO else (name,)
+            given |= {one: EXPLAINERS[one] for one in names}
+    for name, explainer in given.items():
+        reason = explainer.refusal(model)
+        if reason:
+            others = " or ".join(other for other, why in defined_methods(model).items() if not why)
+            raise UsageError(f"{name}: needs {explainer.needs}. {reason} Use {others}.")
+    return given
+
+
+def _check_pixels(
+    model: ExplainableModel,
+    pixels: ByteArray,
+    placements: Sequence[Placement],
+    images: Sequence[str],
+    targets: Sequence[str] | None,
+) -> None:
+    side, channels = model.recipe.size, model.recipe.channels
+    if pixels.ndim != 4 or pixels.shape[1:] != (side, side, channels) or pixels.dtype != np.uint8:
+        raise UsageError(
+            f"{', '.join(images)[:200]}: {model.name} explains uint8 pixels of shape {(side, side, channels)}. "
+            f"Found: {pixels.dtype} of shape {pixels.shape[1:]}. Prepare the image with the model's own recipe."
+        )
+    if len({len(pixels), len(placements), len(images), len(pixels) if targets is None else len(targets)}) != 1 or not len(pixels):
+        raise UsageError(
+            "images to explain: give pixels, placements, images and targets of the same number, at least one. "
+            f"Found: {len(pixels)}, {len(placements)}, {len(images)}, {'none' if targets is None else len(targets)}."
+        )
+    for target in targets or ():
+        check_question(model.name, model.classes, method=None, target=target)
 
 
 def _read_only(pixels: ByteArray) -> ByteArray:
@@ -107,6 +224,37 @@ def _read_only(pixels: ByteArray) -> ByteArray:
     view = pixels.view()
     view.flags.writeable = False
     return view
+
+
+# ---------------------------------------------------------------------------------------------------- what is answered
+
+
+def _explanation(
+    model: ExplainableModel, question: Question, relevance: Relevance, number: int, *, image: str, method: str, seconds: float
+) -> Explanation:
+    """Return one image's part of an answer, at the original's geometry."""
+    placement, target = question.placements[number], int(question.targets[number])
+    values, errors = relevance.maps[number], relevance.standard_errors
+    inner = values[placement.inner_top : placement.inner_bottom, placement.inner_left : placement.inner_right]
+    general = general_warnings(model.classes, question.scores[number], inner, target=target)
+    return Explanation(
+        image=image,
+        model=model.name,
+        method=method,
+        target=model.classes[target],
+        score=float(question.scores[number, target]),
+        map=_restored(model, values, placement, method=method),
+        warnings=(*general, *relevance.warnings[number]),
+        parameters={**relevance.details, **(relevance.details_of[number] if relevance.details_of else {})},
+        layer=relevance.layer,
+        forward_passes=relevance.forward_passes,
+        backward_passes=relevance.backward_passes,
+        seconds=seconds,
+        package=model.fingerprint,
+        seed=question.seed,
+        quantity=relevance.quantity or question.quantity,
+        standard_error=None if errors is None else _restored(model, errors[number], placement, method=method),
+    )
 
 
 def _restored(model: ExplainableModel, relevance: FloatArray, placement: Placement, *, method: str) -> FloatArray:

@@ -20,19 +20,31 @@ def write_map(explanation: Explanation, path: Path) -> Path:
 
 
 def save_explanations(folder: Path, explanations: Sequence[Explanation]) -> None:
-    """Write several explanations into a folder, whole or not at all: ``index.json`` and one ``.npy`` for each."""
+    """Write several explanations into a folder, whole or not at all: ``index.json`` and one ``.npy`` for each map, and for each
+    standard error.
+    """
     with whole_folder(folder) as temporary:
         index = []
         for number, explanation in enumerate(explanations):
             write_map(explanation, temporary / f"{number:03d}.npy")
-            index.append({key: value for key, value in vars(explanation).items() if key != "map"})
+            error = explanation.standard_error
+            if error is not None:
+                np.save(temporary / f"{number:03d}-error.npy", error, allow_pickle=False)
+            index.append({key: value for key, value in vars(explanation).items() if key not in ("map", "standard_error")})
         write_record(temporary / "index.json", index)
 
 
 def load_explanations(folder: Path) -> tuple[Explanation, ...]:
     """Read what :func:`save_explanations` wrote, in the same order."""
     entries = read_record(folder / "index.json", list[dict[str, Any]])
-    return tuple(
-        Explanation(**{**entry, "warnings": tuple(entry["warnings"]), "map": np.load(folder / f"{number:03d}.npy")})
-        for number, entry in enumerate(entries)
-    )
+    return tuple(_loaded(folder, number, entry) for number, entry in enumerate(entries))
+
+
+def _loaded(folder: Path, number: int, entry: dict[str, Any]) -> Explanation:
+    if "details" in entry:  # runs made before explanations said their layer and cost apart
+        parameters = entry.pop("details")
+        entry |= {"parameters": parameters, "forward_passes": parameters.pop("model_runs", 0)}
+        entry |= {"layer": parameters.pop("layer", "")}
+    error = folder / f"{number:03d}-error.npy"
+    arrays = {"map": np.load(folder / f"{number:03d}.npy"), "standard_error": np.load(error) if error.exists() else None}
+    return Explanation(**{**entry, **arrays, "warnings": tuple(entry["warnings"])})

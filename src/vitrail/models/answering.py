@@ -56,7 +56,13 @@ def weighted_mean(parts: Iterable[tuple[float, Scores]]) -> Scores:
 
 
 class Package(abc.ABC):
-    """A package, ready to answer. Get one with :func:`vitrail.load_package`."""
+    """A package, ready to answer. Get one with :func:`vitrail.load_package`.
+
+    Attributes:
+        fingerprint: SHA-256 of its ``hashes.json``; empty where it is in no folder.
+    """
+
+    fingerprint: str
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, classes={list(self.classes)})"

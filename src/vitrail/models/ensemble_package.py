@@ -20,7 +20,7 @@ from vitrail.errors import PackageError
 from vitrail.models.answering import Package, WeightedModel
 from vitrail.models.package import FORMAT, LIMITS, ModelPackage, does_not_fit, open_model, packing_versions, read_description
 from vitrail.models.proof import GoldenAnswer, ask_golden_questions, check_hashes, golden_answers, write_hashes
-from vitrail.storage import whole_folder, write_record
+from vitrail.storage import file_sha256, whole_folder, write_record
 
 WEIGHTS_ASTRAY = 1e-9
 """How far the sum of the weights may be from 1."""
@@ -76,11 +76,13 @@ class EnsemblePackage(Package):
     Args:
         description: What ``package.json`` says.
         models: The members, in the order of the description.
+        fingerprint: SHA-256 of the package's ``hashes.json``; empty: it is in no folder.
     """
 
-    def __init__(self, description: EnsembleDescription, models: tuple[ModelPackage, ...]) -> None:
+    def __init__(self, description: EnsembleDescription, models: tuple[ModelPackage, ...], fingerprint: str = "") -> None:
         self.description = description
         self.models = models
+        self.fingerprint = fingerprint
 
     @property
     def name(self) -> str:
@@ -159,7 +161,7 @@ def open_ensemble(folder: Path) -> EnsemblePackage:
     try:
         models = tuple(open_model(folder / "members" / member.name) for member in description.members)
         _check_members(folder, description, models)
-        package = EnsemblePackage(description, models)
+        package = EnsemblePackage(description, models, file_sha256(folder / "hashes.json"))
         ask_golden_questions(
             folder,
             description.golden,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -26,8 +27,8 @@ from vitrail.models.embedders import DescriptorEmbedder, OnnxEmbedder, Pooling, 
 from vitrail.models.heads import DenseHead, EstimatorHead, Scores, load_head
 from vitrail.models.proof import GoldenAnswer, ask_golden_questions, check_hashes, golden_answers, write_hashes
 from vitrail.preprocess import VIEWS, View, prepare_file, seen
-from vitrail.records import ByteArray, FloatArray, Placement, Recipe
-from vitrail.storage import read_record, whole_folder, write_record
+from vitrail.records import ByteArray, FloatArray, NetworkParts, Placement, Recipe
+from vitrail.storage import file_sha256, read_record, whole_folder, write_record
 
 FORMAT: Literal[1] = 1
 LIMITS = "Research and teaching. Not a medical device. A score is no diagnosis."
@@ -83,14 +84,20 @@ class ModelPackage(Package):
         description: What ``package.json`` says.
         embedder: Its first half.
         head: Its second half.
+        fingerprint: SHA-256 of the package's ``hashes.json``; empty: it is in no folder.
     """
 
     def __init__(
-        self, description: PackageDescription, embedder: DescriptorEmbedder | OnnxEmbedder, head: DenseHead | EstimatorHead
+        self,
+        description: PackageDescription,
+        embedder: DescriptorEmbedder | OnnxEmbedder,
+        head: DenseHead | EstimatorHead,
+        fingerprint: str = "",
     ) -> None:
         self.description = description
         self.embedder = embedder
         self.head = head
+        self.fingerprint = fingerprint
 
     @property
     def name(self) -> str:
@@ -134,7 +141,7 @@ class ModelPackage(Package):
         """The same model without test-time augmentation; itself where it has none."""
         if self.description.test_time_augmentation == "none":
             return self
-        return ModelPackage(replace(self.description, test_time_augmentation="none"), self.embedder, self.head)
+        return ModelPackage(replace(self.description, test_time_augmentation="none"), self.embedder, self.head, self.fingerprint)
 
     # ---------------------------------------------------------------- what explanations ask for
 
@@ -142,6 +149,14 @@ class ModelPackage(Package):
     def pooling(self) -> Pooling:
         """How feature maps become the vector; ``none`` where there are none."""
         return self.embedder.pooling
+
+    @cached_property
+    def network(self) -> NetworkParts | None:
+        """What gradients need to know of a network with dense layers at its end; ``None`` for all else."""
+        if not isinstance(self.embedder, OnnxEmbedder) or not isinstance(self.head, DenseHead):
+            return None
+        trunk, head = self.embedder, self.head
+        return NetworkParts(trunk.path, self.recipe, trunk.pooling, head.weights, head.biases, head.activations)
 
     def embed_with_maps(self, pixels: ByteArray) -> tuple[FloatArray, FloatArray] | None:
         """Return feature maps (maps, height, width) and vector of one prepared image; ``None`` without feature maps."""
@@ -227,6 +242,7 @@ def open_model(folder: Path) -> ModelPackage:
             description,
             load_embedder(folder, description.embedder, description.recipe),
             load_head(folder, description.head),
+            file_sha256(folder / "hashes.json"),
         )
         ask_golden_questions(
             folder,

@@ -350,9 +350,17 @@ def _case(explanation: Explanation, predictions: Predictions | None, manifest: M
         clean=clean,
         explanation=explanation,
         score=f"{explanation.score:.2f}",
-        details=tuple((str(name).replace("_", " "), str(value)) for name, value in explanation.details.items()),
+        details=_details(explanation),
         pictures=map_pictures(manifest.root / path, explanation.map, thumbnails.grey(path)),
     )
+
+
+def _details(explanation: Explanation) -> tuple[tuple[str, str], ...]:
+    """Return what made a map, as a reader sees it: where, with what parameters, at what cost."""
+    shown = [("layer", explanation.layer), *explanation.parameters.items(), ("explained", explanation.quantity)]
+    passes = explanation.forward_passes + explanation.backward_passes
+    shown.append(("model runs", f"{passes:g}" if passes else ""))
+    return tuple((str(name).replace("_", " "), str(value)) for name, value in shown if value not in ("", None))
 
 
 def _relative_path(image: str, manifest: Manifest) -> str:
