@@ -249,7 +249,7 @@ def test_a_missing_image(finished, tmp_path, verb, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "words", "expected"),
     [
-        ("cnn", ["--method", "lime"], ["'lime'", "Choose one of: grad-cam, hires-cam, occlusion."]),
+        ("cnn", ["--method", "votes"], ["'votes'", "Choose one of: grad-cam, hires-cam, occlusion."]),
         ("cnn", ["--target", "glioma"], ["does not know 'glioma'", "Choose one of: flat, round, stripes."]),
         ("forest", ["--method", "grad-cam"], ["grad-cam: needs", "Use occlusion."]),
     ],

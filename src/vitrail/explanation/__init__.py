@@ -8,8 +8,11 @@ from vitrail.explanation.explain_image import explain_image
 from vitrail.explanation.explainer import Cost, ExplainableModel, Explainer, Passes, Question, Relevance, Want
 from vitrail.explanation.occlusion import Occlusion
 from vitrail.explanation.picture import draw_map, write_picture
+from vitrail.explanation.rise import Rise
 from vitrail.explanation.run_explain import EXPLAINERS, choose_methods, defined_methods, explain_batch, explain_pixels
 from vitrail.explanation.store import load_explanations, save_explanations, write_map
+from vitrail.explanation.superpixels import KernelShap, Lime
+from vitrail.explanation.trees import TreeShap
 
 __all__ = [
     "EXPLAINERS",
@@ -18,10 +21,14 @@ __all__ = [
     "Explainer",
     "GradCam",
     "HiResCam",
+    "KernelShap",
+    "Lime",
     "Occlusion",
     "Passes",
     "Question",
     "Relevance",
+    "Rise",
+    "TreeShap",
     "Want",
     "choose_methods",
     "defined_methods",

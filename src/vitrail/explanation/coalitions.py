@@ -37,7 +37,7 @@ class Coalitions:
     @property
     def players(self) -> int:
         """Number of players."""
-        return self.masks.shape[1]
+        return int(self.masks.shape[1])
 
     @property
     def exact(self) -> bool:
@@ -114,9 +114,7 @@ def _all_of_size(players: int, size: int) -> Bools:
     return masks[masks[:, 0]] if 2 * size == players else masks
 
 
-def _draw(
-    generator: np.random.Generator, players: int, sizes: npt.NDArray[np.int64]
-) -> tuple[Bools, npt.NDArray[np.int64]]:
+def _draw(generator: np.random.Generator, players: int, sizes: npt.NDArray[np.int64]) -> tuple[Bools, npt.NDArray[np.int64]]:
     """Draw one coalition of each size; return the different pairs, as those that hold player 0, and how often each came."""
     ranks = generator.random((len(sizes), players)).argsort(axis=1).argsort(axis=1)
     masks = ranks < sizes[:, np.newaxis]
@@ -142,7 +140,7 @@ def shapley_values(coalitions: Coalitions, answers: Values, *, none: float, all_
     last = shown[:, -1:]
     features = shown[:, :-1] - last
     aims = answers - none - last[:, 0] * (all_ - none)
-    inverse = np.linalg.pinv(features.T @ (_both(coalitions.weights)[:, np.newaxis] * features), hermitian=True)
+    inverse = _inverse(features.T @ (_both(coalitions.weights)[:, np.newaxis] * features))
     solved = inverse @ (features.T @ (_both(coalitions.weights) * aims))
     slopes = features * (aims - features @ solved)[:, np.newaxis]
     covariance = _sampling_covariance(coalitions, slopes, np.ones(len(slopes)), inverse)
@@ -177,21 +175,26 @@ def lime_coefficients(
     sizes = coalitions.masks.sum(axis=1)
     nearness = np.exp(-((1 - np.sqrt(np.arange(players + 1) / players)) ** 2) / (2 * width**2))
     law = shapley_law(players)
-    change = np.divide(nearness / (players + 1), law, out=np.zeros(players + 1), where=law > 0)[sizes]
+    ratio = np.divide(nearness / (players + 1), law, out=np.zeros(players + 1), where=law > 0)
+    change = np.asarray(ratio[sizes], dtype=np.float64)
     ends = nearness[[0, -1]] / (players + 1)
     weights = np.concatenate([_both(coalitions.weights) * change, ends])
     ends_shown = np.stack([np.zeros(players), np.ones(players)])
     shown = np.concatenate([coalitions.masks.astype(np.float64), ends_shown])
     features = np.column_stack([np.ones(len(shown)), shown])
-    aims = np.concatenate([answers, [none, all_]])
+    aims = np.concatenate([answers, [none, all_]]) - none  # the constant takes it up; where all is the same, all is 0 exactly
     penalty = np.diag([0.0, *[ridge] * players])
-    inverse = np.linalg.pinv(features.T @ (weights[:, np.newaxis] * features) + penalty, hermitian=True)
+    inverse = _inverse(features.T @ (weights[:, np.newaxis] * features) + penalty)
     solved = inverse @ (features.T @ (weights * aims))
     missed = aims - features @ solved
     covariance = _sampling_covariance(coalitions, (features * missed[:, np.newaxis])[:-2], change, inverse)
     spread = float(weights @ (aims - weights @ aims / weights.sum()) ** 2)
     fit = 1 - float(weights @ missed**2) / spread if spread > 0 else 1.0
     return solved[1:], np.sqrt(np.maximum(np.diag(covariance)[1:], 0.0)), fit
+
+
+def _inverse(products: Values) -> Values:
+    return np.asarray(np.linalg.pinv(products, hermitian=True), dtype=np.float64)
 
 
 def _both(of_pairs: Values) -> Values:

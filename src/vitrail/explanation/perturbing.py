@@ -1,11 +1,11 @@
-"""What the methods that show a model changed copies of an image share: the fill, the size of a batch, the chance, the quantity."""
+"""What the methods that show a model changed copies of an image share: the fill, the size of a batch, the quantity."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from vitrail.explanation.explainer import ExplainableModel, Question
+from vitrail.explanation.explainer import Question
 from vitrail.records import ByteArray, Placement, Quantity
 
 Values = npt.NDArray[np.float64]
@@ -14,8 +14,6 @@ LOWEST_SCORE = 1e-6
 """Scores below count as this before their logarithm is taken: a forest whose trees all agree gives 0."""
 VISIBLE_FILL = 0.2
 """Of the full range of grey levels: from so far on, what is covered is a stimulus of its own."""
-SATURATED_SCORE = 0.999
-"""From here on, small losses of evidence hardly move a score."""
 LARGEST_BATCH = 64
 """Changed copies handed to a model at a time: more are no faster on a CPU."""
 MEMORY = 2**28
@@ -35,13 +33,12 @@ def median_fill(image: ByteArray) -> ByteArray:
     Of all constants it differs least from the image (smallest mean absolute difference), and it draws no grey shapes on a dark
     background.
     """
-    return np.rint(np.median(image, axis=(0, 1))).astype(np.uint8)
+    return np.asarray(np.rint(np.median(image, axis=(0, 1))), dtype=np.uint8)
 
 
-def batch_size(pixels: ByteArray) -> int:
-    """Return how many copies of one image (height, width, channels) a batch holds: an even number that fits :data:`MEMORY`."""
-    fits = MEMORY // (BYTES_PER_VALUE * pixels.size)
-    return max(2, min(LARGEST_BATCH, fits) // 2 * 2)
+def batch_size(pixels: ByteArray, largest: int = LARGEST_BATCH) -> int:
+    """Return how many copies of one image (height, width, channels) a batch holds: at most ``largest``, and what fits."""
+    return max(1, min(largest, MEMORY // (BYTES_PER_VALUE * pixels.size)))
 
 
 def quantity_of(scores: Values, target: int, quantity: Quantity) -> Values:

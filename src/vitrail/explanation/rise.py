@@ -82,9 +82,7 @@ class Rise:
             standard_errors=errors,
         )
 
-    def _ask(
-        self, model: ExplainableModel, question: Question, number: int, fill: ByteArray, quantity: Quantity
-    ) -> RunningMap:
+    def _ask(self, model: ExplainableModel, question: Question, number: int, fill: ByteArray, quantity: Quantity) -> RunningMap:
         """Show masked copies of one image until its map is precise enough."""
         pixels, target = question.pixels[number], int(question.targets[number])
         rows, columns = inside(question.placements[number])
@@ -92,11 +90,11 @@ class Rise:
         cell = max(1, -(-max(height, width) // self.cells))
         generator = question.generator(number)
         found = RunningMap(0, np.zeros((height, width)), np.zeros((height, width)))
-        for pairs in _chunks(max(2, self.most // 2), batch_size(pixels) // 2):
+        for pairs in _chunks(max(2, self.most // 2), max(1, batch_size(pixels) // 2)):
             masks = smooth_masks(generator, pairs, height=height, width=width, cell=cell)
             answers = quantity_of(model.scores(_masked(pixels, masks, fill, rows, columns)), target, quantity)
             found.add(masks, answers[:pairs] - answers[pairs:])
-            if 2 * found.pairs >= self.fewest and found.pairs > 1 and self.reliability < 1 <= found.reliability / self.reliability:
+            if max(4, self.fewest) <= 2 * found.pairs and self.reliability < 1 and found.reliability >= self.reliability:
                 break
         return found
 
@@ -105,8 +103,8 @@ class Rise:
         if self.reliability >= 1 or found.reliability >= self.reliability:
             return ()
         return (
-            f"After {2 * found.pairs} masks, {1 - found.reliability:.0%} of the map's variance is still noise of the random masks "
-            f"(aim: {1 - self.reliability:.0%}). Look at the standard error before you read anything into it.",
+            f"After {2 * found.pairs} masks, {1 - found.reliability:.0%} of the map's variance is still noise of the random "
+            f"masks (aim: {1 - self.reliability:.0%}). Look at the standard error before you read anything into it.",
         )
 
 
@@ -115,8 +113,8 @@ class RunningMap:
     """Mean and standard error per pixel of the independent maps of pairs of masks, added chunk by chunk.
 
     A pair is a mask M (0..1, on average 1/2) and its complement 1 - M, with answers f and f'. RISE weights every mask by its
-    answer and divides by the mean mask; of a pair that is ``f M + f' (1 - M) = (f + f') / 2 + (f - f') (M - 1/2)``. The first term
-    is the same at every pixel, so only the second is kept.
+    answer and divides by the mean mask; of a pair that is ``f M + f' (1 - M) = (f + f') / 2 + (f - f') (M - 1/2)``. The first
+    term is the same at every pixel, so only the second is kept.
 
     Attributes:
         pairs: Number of pairs added.

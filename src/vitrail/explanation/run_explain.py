@@ -13,16 +13,23 @@ from vitrail.errors import PackageError, UsageError
 from vitrail.explanation.class_activation import GradCam, HiResCam
 from vitrail.explanation.explainer import ExplainableModel, Explainer, Passes, Question, Relevance
 from vitrail.explanation.occlusion import Occlusion
+from vitrail.explanation.rise import Rise
+from vitrail.explanation.superpixels import KernelShap, Lime
+from vitrail.explanation.trees import TreeShap
 from vitrail.preprocess import restore_map
 from vitrail.records import ByteArray, Explanation, FloatArray, Placement, Quantity
 
-# One line per method, in the order in which they are preferred. Without a wish, the first that suits the model is used; the last
-# suits every model.
+# One line per method, in the order in which they are preferred. Without a wish, the first that suits the model is used; occlusion
+# and those after it but tree-shap suit every model.
 EXPLAINERS: MappingProxyType[str, Explainer] = MappingProxyType(
     {
         "grad-cam": GradCam(),
         "hires-cam": HiResCam(),
         "occlusion": Occlusion(),
+        "rise": Rise(),
+        "lime": Lime(),
+        "kernel-shap": KernelShap(),
+        "tree-shap": TreeShap(),
     }
 )
 

@@ -156,9 +156,7 @@ class Lime(_Superpixels):
     def _fit(
         self, coalitions: Coalitions, answers: Values, none: float, whole: float
     ) -> tuple[Values, Values, dict[str, object], tuple[str, ...]]:
-        values, errors, fit = lime_coefficients(
-            coalitions, answers, none=none, all_=whole, width=self.width, ridge=self.ridge
-        )
+        values, errors, fit = lime_coefficients(coalitions, answers, none=none, all_=whole, width=self.width, ridge=self.ridge)
         doubts: tuple[str, ...] = ()
         if fit < POOR_FIT:
             doubts = (
@@ -271,7 +269,7 @@ def segment(image: ByteArray, count: int) -> IntArray:
         numbers = np.unique(found, return_inverse=True)[1].reshape(found.shape)
         if numbers.max() + 1 >= min(count, 8) / 2 and numbers.max() > 0:
             return np.asarray(numbers, dtype=np.int64)
-    return _squares(*image.shape[:2], count)
+    return _squares(image.shape[0], image.shape[1], count)
 
 
 def _squares(height: int, width: int, count: int) -> IntArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,8 +29,9 @@ class TreeArrays:
     """The trees of a head, as its ONNX graph holds them.
 
     Attributes:
-        trees: Per tree, arrays by node: ``children_left``, ``children_right``, ``children_default``, ``features``, ``thresholds``,
-            ``values`` (nodes, outputs) and ``node_sample_weight``; a value goes left where it is at most the threshold.
+        trees: Per tree, arrays by node: ``children_left``, ``children_right``, ``children_default``, ``features``,
+            ``thresholds``, ``values`` (nodes, outputs) and ``node_sample_weight``; a feature goes left where it is at most the
+            threshold.
         base: What is added to the sum of the trees, shape (outputs,).
         unit: ``probability`` of a forest, ``logit`` of boosted trees.
         outputs: 1 where two classes share one output, that of the second; else one per class.
@@ -47,15 +49,15 @@ class TreeArrays:
 
 @dataclass(frozen=True)
 class TreeShap:
-    """TreeSHAP (Lundberg et al., Nature Machine Intelligence 2020): the exact Shapley values of a forest's or boosted trees' features.
+    """TreeSHAP (Lundberg et al., Nature Machine Intelligence 2020): the exact Shapley values of what trees decide by.
 
     A feature's value is the mean, over all orders in which features may become known, of how far the answer moves when this one
     does. What a tree answers while a feature is unknown is the mean of both ways, weighted by the training images that went each
     way ("path dependent"). The values of an image sum to its answer less the mean answer; that is checked.
 
-    The unit is the score for a forest, and the logit before the softmax for boosted trees, whose scores are no sums over trees. The
-    value of a pixel is its own; that of a cell of HOG, or of a region's texture, is spread evenly over its pixels; the sum of the
-    map stays the sum of the values. Features of the whole image have no place: their values are in the record's details, and
+    The unit is the score for a forest, and the logit before the softmax for boosted trees, whose scores are no sums over trees.
+    The value of a pixel is its own; that of a cell of HOG, or of a region's texture, is spread evenly over its pixels; the sum of
+    the map stays the sum of the values. Features of the whole image have no place: their values are in the record's details, and
     a warning says how much they are of the whole.
 
     It shows what the trees decide by, given how features went together in the training images; where features tell the same,
@@ -69,11 +71,13 @@ class TreeShap:
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
         parts = tree_parts(model)
         if parts is None:
-            return f"tree-shap needs {self.needs}; {model.name} has none."
+            return f"{model.name} has no trees."
+        if find_spec("shap") is None or find_spec("onnx") is None:
+            return f"The packages shap and onnx, which read them, are not both installed: {INSTALL}."
         try:
             read_trees(parts.graph)
         except UsageError as error:
-            return f"tree-shap needs {self.needs}; {model.name}: {error}"
+            return f"{model.name}: {error}"
         return ""
 
     def cost(self, model: ExplainableModel) -> Cost:  # noqa: ARG002 - the same for all
@@ -84,12 +88,12 @@ class TreeShap:
         """See :class:`~vitrail.explanation.explainer.Explainer`.
 
         Raises:
-            UsageError: The package ``shap`` is not installed.
+            UsageError: The method is not defined for the model.
             PackageError: The values do not sum to the answer.
         """
         parts = tree_parts(model)
         if parts is None:
-            raise UsageError(f"tree-shap: {self.refusal(model)}")
+            raise UsageError(f"tree-shap: needs {self.needs}. {self.refusal(model)}")
         arrays = read_trees(parts.graph)
         explainer = _explainer(parts.graph)
         features = parts.embed(question.pixels)
@@ -139,7 +143,7 @@ def _of_class(values: Values, expected: Values, target: int, *, other: int | Non
 
 
 def spread(values: Values, parts: TreeParts, size: int) -> Values:
-    """Draw the values (dimension,) of features on a map (size, size): each evenly over its box; those without a box are left out."""
+    """Draw the values (dimension,) of features on a map (size, size): each evenly over its box, without those that have none."""
     drawn = np.zeros((size, size))
     top, left, bottom, right = parts.places.boxes.T
     area = (bottom - top) * (right - left)
@@ -203,10 +207,8 @@ def _check_sum(name: str, arrays: TreeArrays, answer: Values, scores: Values) ->
 @lru_cache(maxsize=2)
 def _explainer(graph: bytes) -> Any:
     """Return shap's explainer of a head; made once for all images, as a large forest takes a while."""
-    try:
-        from shap import TreeExplainer
-    except ImportError as error:
-        raise UsageError(f"tree-shap: needs the package shap, which is not installed. Install it with: {INSTALL}") from error
+    from shap import TreeExplainer
+
     arrays = read_trees(graph)
     model = {
         "trees": list(arrays.trees),
@@ -228,10 +230,8 @@ def read_trees(graph: bytes) -> TreeArrays:
     Raises:
         UsageError: It is something else, or does not say how many training images went through its nodes.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise UsageError(f"its trees cannot be read without the package onnx. Install it with: {INSTALL}") from error
+    import onnx
+
     nodes = list(onnx.load_from_string(graph).graph.node)
     kinds = [node.op_type for node in nodes]
     if "TreeEnsembleClassifier" not in kinds:
@@ -239,7 +239,7 @@ def read_trees(graph: bytes) -> TreeArrays:
     if kinds not in (["TreeEnsembleClassifier"], ["Scaler", "TreeEnsembleClassifier"]):
         before = ", ".join(kind for kind in kinds if kind != "TreeEnsembleClassifier")
         raise UsageError(
-            f"its trees decide by mixtures of features ({before}), such as principal components, which have no place in the image."
+            f"its trees decide by mixtures of features ({before}), such as principal components, which have no place in an image."
         )
     found = [{each.name: onnx.helper.get_attribute_value(each) for each in node.attribute} for node in nodes]
     scaler = found[0] if len(found) == 2 else {"offset": [0.0], "scale": [1.0]}

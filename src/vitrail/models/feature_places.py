@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from vitrail.models import texture
-from vitrail.records import IntArray
+from vitrail.records import FeaturePlaces
 
 ORIENTATIONS = 9
 BLOCK = 2
-
-
-@dataclass(frozen=True)
-class FeaturePlaces:
-    """What the features of a vector are and where they come from.
-
-    Attributes:
-        boxes: Shape (dimension, 4): first row, first column, one past the last row, one past the last column of the model's
-            input. A feature of the whole image (it has no place) has an empty box: zeros.
-        groups: Names of kinds of features.
-        group: Number of each feature's kind, shape (dimension,).
-    """
-
-    boxes: IntArray
-    groups: tuple[str, ...]
-    group: IntArray
 
 
 def feature_places(features: tuple[str, ...], size: int) -> FeaturePlaces:
