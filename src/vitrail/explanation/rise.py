@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance, Want
 from vitrail.explanation.perturbing import batch_size, fill_warnings, inside, median_fill, quantity_asked, quantity_of
-from vitrail.records import ByteArray, Quantity
+from vitrail.records import ByteArray, FloatArray, Quantity
 
 Values = npt.NDArray[np.float64]
 
@@ -91,9 +91,9 @@ class Rise:
         generator = question.generator(number)
         found = RunningMap(0, np.zeros((height, width)), np.zeros((height, width)))
         for pairs in _chunks(max(2, self.most // 2), max(1, batch_size(pixels) // 2)):
-            masks = smooth_masks(generator, pairs, height=height, width=width, cell=cell)
+            masks = smooth_masks(generator, pairs, height=height, width=width, cell=cell, channels=pixels.shape[2])
             answers = quantity_of(model.scores(_masked(pixels, masks, fill, rows, columns)), target, quantity)
-            found.add(masks, answers[:pairs] - answers[pairs:])
+            found.add(masks[..., :: pixels.shape[2]], answers[:pairs] - answers[pairs:])
             if max(4, self.fewest) <= 2 * found.pairs and self.reliability < 1 and found.reliability >= self.reliability:
                 break
         return found
@@ -126,9 +126,9 @@ class RunningMap:
     total: Values
     squares: Values
 
-    def add(self, masks: Values, difference: Values) -> None:
+    def add(self, masks: FloatArray, difference: Values) -> None:
         """Add pairs: masks (n, h, w) and what each mask's answer has more than its complement's (n,)."""
-        centred = masks.reshape(len(masks), -1) - 0.5
+        centred = masks.astype(np.float64).reshape(len(masks), -1) - 0.5
         self.pairs += len(masks)
         self.total += (difference @ centred).reshape(self.total.shape)
         self.squares += (difference**2 @ centred**2).reshape(self.total.shape)
@@ -160,17 +160,26 @@ def _chunks(total: int, size: int) -> Iterator[int]:
         yield min(size, total - start)
 
 
-def _masked(pixels: ByteArray, masks: Values, fill: ByteArray, rows: slice, columns: slice) -> ByteArray:
-    """Return copies of an image, first those masked with M, then those with 1 - M; shape (2 masks, height, width, channels)."""
-    image = pixels[rows, columns].astype(np.float32)
-    shown = masks.astype(np.float32)[..., np.newaxis] * (image - fill)
+def _masked(pixels: ByteArray, masks: FloatArray, fill: ByteArray, rows: slice, columns: slice) -> ByteArray:
+    """Return copies of an image, first those masked with M, then those with 1 - M; shape (2 masks, height, width, channels).
+
+    ``masks``: shape (masks, rows, columns * channels).
+    """
+    image = pixels[rows, columns]
+    whole = image.reshape(len(image), -1).astype(np.float32)
+    hidden = np.tile(fill, image.shape[1]).astype(np.float32)
+    shown = masks * (whole - hidden)
+    mixed = np.empty((2 * len(masks), *whole.shape), dtype=np.uint8)
+    np.add(shown, hidden + 0.5, out=mixed[: len(masks)], casting="unsafe")  # cut off above a half more: rounded
+    np.subtract(whole + 0.5, shown, out=mixed[len(masks) :], casting="unsafe")
     copies = np.repeat(pixels[np.newaxis], 2 * len(masks), axis=0)
-    copies[: len(masks), rows, columns] = np.rint(fill + shown)
-    copies[len(masks) :, rows, columns] = np.rint(image - shown)
+    copies[:, rows, columns] = mixed.reshape(2 * len(masks), *image.shape)
     return copies
 
 
-def smooth_masks(generator: np.random.Generator, count: int, *, height: int, width: int, cell: int) -> Values:
+def smooth_masks(
+    generator: np.random.Generator, count: int, *, height: int, width: int, cell: int, channels: int = 1
+) -> FloatArray:
     """Draw smooth random masks: a coin for every node of a grid, the grid shifted by chance, bilinear in between.
 
     Args:
@@ -180,19 +189,21 @@ def smooth_masks(generator: np.random.Generator, count: int, *, height: int, wid
         width: Columns.
         cell: Distance of the nodes in pixels. The grid is shifted by 0 to cell - 1 pixels in either direction, and reaches
             beyond the image on all sides, so that all pixels are treated alike.
+        channels: How often each value is repeated along a row: a row of an image with all its channels is then one stretch,
+            over which numpy is fast.
 
     Returns:
-        Shape (count, height, width), 0..1, on average 1/2 at every pixel.
+        float32, shape (count, height, width * channels), 0..1, on average 1/2 at every pixel.
     """
     rows, columns = -(-height // cell) + 2, -(-width // cell) + 2
-    nodes = generator.integers(0, 2, (count, rows, columns)).astype(np.float64)
+    nodes = generator.integers(0, 2, (count, rows, columns)).astype(np.float32)
     shifts = generator.integers(0, cell, (count, 2))
     down = _interpolation(shifts[:, 0], height, rows, cell)
-    across = _interpolation(shifts[:, 1], width, columns, cell)
-    return np.asarray(down @ nodes @ across.transpose(0, 2, 1))
+    across = np.repeat(_interpolation(shifts[:, 1], width, columns, cell), channels, axis=1)
+    return np.asarray(down @ (nodes @ across.transpose(0, 2, 1)), dtype=np.float32)
 
 
-def _interpolation(shifts: npt.NDArray[np.int64], pixels: int, nodes: int, cell: int) -> Values:
+def _interpolation(shifts: npt.NDArray[np.int64], pixels: int, nodes: int, cell: int) -> FloatArray:
     """Return the weights (shifts, pixels, nodes) of linear interpolation between nodes; rows sum to 1."""
     positions = (np.arange(pixels) + shifts[:, np.newaxis]) / cell
-    return np.maximum(0.0, 1.0 - np.abs(positions[..., np.newaxis] - np.arange(nodes)))
+    return np.maximum(0.0, 1.0 - np.abs(positions[..., np.newaxis] - np.arange(nodes))).astype(np.float32)

@@ -235,18 +235,25 @@ def _bank(model: ExplainableModel, question: Question, number: int, superpixels:
     size = batch_size(pixels)
     scores = np.concatenate(
         [
-            model.scores(_covered(pixels, masks[start : start + size][:, segments], fill, placement))
+            model.scores(_covered(pixels, masks[start : start + size], segments, fill, placement))
             for start in range(0, len(masks), size)
         ]
     )
     return Bank(segments, fill, coalitions, scores=scores[:-1], none=scores[-1:])
 
 
-def _covered(pixels: ByteArray, shown: npt.NDArray[np.bool_], fill: ByteArray, placement: Placement) -> ByteArray:
-    """Return a copy of the image per mask (n, height, width of its inner box), covered where the mask is not."""
+def _covered(
+    pixels: ByteArray, shown: npt.NDArray[np.bool_], segments: IntArray, fill: ByteArray, placement: Placement
+) -> ByteArray:
+    """Return a copy of the image per combination of shown superpixels (n, superpixels), the others covered."""
     rows, columns = inside(placement)
+    image = pixels[rows, columns]
+    channels = image.shape[2]  # rows of all channels at a stretch: numpy is slow over a last axis of 3
+    covers = np.take(~shown, np.repeat(segments, channels, axis=1), axis=1)
+    filled = np.repeat(image.reshape(1, len(image), -1), len(shown), axis=0)
+    np.copyto(filled, np.tile(fill, image.shape[1]), where=covers)
     copies = np.repeat(pixels[np.newaxis], len(shown), axis=0)
-    copies[:, rows, columns] = np.where(shown[..., np.newaxis], pixels[rows, columns], fill)
+    copies[:, rows, columns] = filled.reshape(len(shown), *image.shape)
     return copies
 
 
