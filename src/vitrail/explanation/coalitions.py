@@ -203,7 +203,9 @@ def _both(of_pairs: Values) -> Values:
 
 
 def _sampling_covariance(coalitions: Coalitions, slopes: Values, change: Values, inverse: Values) -> Values:
-    """Return the covariance of a weighted fit over repetitions of the drawing (the sandwich estimator, clustered by pairs).
+    """Return the covariance of a weighted fit over repetitions of the drawing: the sandwich estimator, clustered by pairs.
+
+    Residuals of a fit are smaller than its errors; the usual correction for the number of fitted values is made.
 
     Args:
         coalitions: What was shown.
@@ -220,5 +222,5 @@ def _sampling_covariance(coalitions: Coalitions, slopes: Values, change: Values,
     of_pairs = (weighted[:half] + weighted[half:])[drawn] * once
     times = coalitions.counts[drawn, np.newaxis]
     centred = of_pairs - (times * of_pairs).sum(axis=0) / draws
-    spread = centred.T @ (times * centred) * (draws / (draws - 1))
+    spread = centred.T @ (times * centred) * (draws / max(1, draws - len(inverse)))
     return np.asarray(inverse @ spread @ inverse)
