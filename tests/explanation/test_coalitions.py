@@ -116,9 +116,7 @@ def lime_of_all(game, width, ridge):
 
 def lime(game, budget, seed=0, width=0.25, ridge=0.001):
     coalitions = draw_coalitions(np.random.default_rng(seed), game.players, budget)
-    return lime_coefficients(
-        coalitions, game(coalitions.masks), none=game.none, all_=game.all_, width=width, ridge=ridge
-    )
+    return lime_coefficients(coalitions, game(coalitions.masks), none=game.none, all_=game.all_, width=width, ridge=ridge)
 
 
 @pytest.mark.parametrize(("width", "ridge"), [(0.25, 0.001), (0.25, 0.0), (1.0, 0.05)])
