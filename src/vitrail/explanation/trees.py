@@ -105,7 +105,9 @@ class TreeShap:
             _check_sum(model.name, arrays, values.sum(axis=0) + expected, parts.scores(features[number : number + 1])[0])
             target = int(question.targets[number])
             other = int(np.where(np.arange(len(model.classes)) == target, -1.0, question.scores[number]).argmax())
-            explained, mean = _of_class(values, expected, target, other=other if contrast else None)
+            explained, mean = _of_class(
+                values, expected, target, other=other if contrast else None, whole=1.0 if arrays.unit == "probability" else 0.0
+            )
             maps[number] = spread(explained, parts, question.pixels.shape[1])
             warnings.append(_warnings(explained, parts, maps[number], question.placements[number]))
             details.append({"expected": float(mean), "values": _bars(explained, parts)})
@@ -132,11 +134,15 @@ def feature_values(explainer: Any, arrays: TreeArrays, vector: FloatArray) -> tu
     return values, np.reshape(np.asarray(explainer.expected_value, dtype=np.float64), arrays.outputs) + arrays.base
 
 
-def _of_class(values: Values, expected: Values, target: int, *, other: int | None) -> tuple[Values, float]:
-    """Return the values and the mean answer of one class, less those of another where there is one."""
-    if values.shape[1] == 1:  # two classes: the answer of the first is the other's negative, for a score less one
-        sign = 1.0 if target == 1 else -1.0
-        return sign * values[:, 0], sign * float(expected[0])
+def _of_class(values: Values, expected: Values, target: int, *, other: int | None, whole: float) -> tuple[Values, float]:
+    """Return the values and the mean answer of one class, less those of another where there is one.
+
+    ``whole``: what the answers of two classes that share one output sum to.
+    """
+    if values.shape[1] == 1 and target == 1:
+        return values[:, 0], float(expected[0])
+    if values.shape[1] == 1:  # of two classes, the first has the rest of 1, or the negative logit
+        return -values[:, 0], float(whole - expected[0])
     if other is None:
         return values[:, target], float(expected[target])
     return values[:, target] - values[:, other], float(expected[target] - expected[other])
