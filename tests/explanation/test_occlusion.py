@@ -140,17 +140,18 @@ def test_occlusion_agrees_with_captum():
     np.testing.assert_allclose(found, expected.numpy()[0, 0], rtol=1e-4, atol=1e-7)
 
 
-def test_a_contrast_is_measured_where_it_is_asked():
+def test_a_contrast_is_measured_where_the_method_is_told_to_follow():
     model = BrightnessNetwork(size=32, cells=8, weight=3.0)
     pixels = noise(seed=5)
     asked = Question(pixels[np.newaxis], (whole_image(32),), np.array([1]), model.scores(pixels[np.newaxis]), quantity="contrast")
-    found = Occlusion().relevance(model, asked)
+    assert Occlusion().relevance(model, asked).quantity == "probability"
+    found = Occlusion(quantity=None).relevance(model, asked)
     assert found.quantity == "contrast"
     patched = pixels.copy()
     patched[:4, :4] = np.rint(np.median(pixels))
     logits = [np.log(model.scores(each[np.newaxis])[0]) for each in (pixels, patched)]
     assert found.maps[0, 0, 0] == pytest.approx((logits[0][1] - logits[0][0]) - (logits[1][1] - logits[1][0]), rel=1e-4)
-    assert Occlusion().relevance(model, question(model, pixels)).quantity == "probability"
+    assert Occlusion(quantity=None).relevance(model, question(model, pixels)).quantity == "probability"
 
 
 def test_large_images_go_in_smaller_batches():

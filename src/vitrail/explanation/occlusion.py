@@ -42,13 +42,14 @@ class Occlusion:
         patch: Side of the square patch as a share of the input's side.
         stride: Distance between patches as a share of the patch's side; at most 1, so that every pixel is covered.
         batch: Covered images handed to the model at a time, at most; fewer where they are large.
-        quantity: What is measured; ``None``: the score, or the contrast where that is asked.
+        quantity: What is measured. By default always the score, whatever the question asks: only then may maps of several models
+            be averaged. ``None``: the contrast where that is asked, else the score.
     """
 
     patch: float = 1 / 8
     stride: float = 1 / 2
     batch: int = LARGEST_BATCH
-    quantity: Quantity | None = None
+    quantity: Quantity | None = "probability"
 
     needs: ClassVar[str] = "nothing but scores"
     wants: ClassVar[frozenset[Want]] = frozenset()

@@ -71,7 +71,7 @@ class Rise:
             errors[number, rows, columns] = found.standard_error
             asked += 2 * found.pairs
             warnings.append((*fill_warnings(image, fill, what="Hidden parts"), *self._noise(found)))
-            details.append({"fill": fill.tolist(), "masks": 2 * found.pairs, "reliability": found.reliability})
+            details.append({"fill": fill.tolist(), "masks": 2 * found.pairs, "reliability": round(found.reliability, 3)})
         return Relevance(
             maps=maps,
             warnings=tuple(warnings),

@@ -30,6 +30,8 @@ FLAT = 8
 """Grey levels: an image that spans no more has no superpixels, and is cut into squares."""
 NOISY = 0.8
 """Reliability of the superpixels' values below which it is said that they are noisy."""
+DIGITS = 6
+"""Of numbers in the record's details."""
 POOR_FIT = 0.5
 """Share of explained variance below which it is said that LIME's linear model does not describe the model."""
 
@@ -101,8 +103,8 @@ class _Superpixels:
                     "superpixels": len(values),
                     "combinations": len(answers),
                     "all_combinations": bank.coalitions.exact,
-                    "whole_image": whole,
-                    "all_covered": none,
+                    "whole_image": round(whole, DIGITS),
+                    "all_covered": round(none, DIGITS),
                     **more,
                 }
             )
@@ -163,7 +165,7 @@ class Lime(_Superpixels):
                 f"LIME's linear model explains {max(fit, 0.0):.0%} of how the answers vary near the image: the superpixels act "
                 "together, not one by one, and its coefficients describe the model badly.",
             )
-        return values, errors, {"explained_variance": fit}, doubts
+        return values, errors, {"explained_variance": round(fit, 3)}, doubts
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ class KernelShap(_Superpixels):
         self, coalitions: Coalitions, answers: Values, none: float, whole: float
     ) -> tuple[Values, Values, dict[str, object], tuple[str, ...]]:
         values, errors = shapley_values(coalitions, answers, none=none, all_=whole)
-        return values, errors, {"sum_of_values": float(values.sum())}, ()
+        return values, errors, {"sum_of_values": round(float(values.sum()), DIGITS)}, ()
 
 
 def _noise(values: Values, errors: Values) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ Values = npt.NDArray[np.float64]
 INSTALL = 'pip install "vitrail[trees]"'
 ADDS_UP = 1e-4
 """How far a sum of values may be from what it must be: scores of trees are sums of numbers of four bytes."""
+DIGITS = 6
+"""Of numbers in the record's details: those of the trees have no more."""
 WORTH_SAYING = 0.01
 """Share of the evidence below which it is not worth a warning that it is not in the map."""
 
@@ -110,7 +112,7 @@ class TreeShap:
             )
             maps[number] = spread(explained, parts, question.pixels.shape[1])
             warnings.append(_warnings(explained, parts, maps[number], question.placements[number]))
-            details.append({"expected": float(mean), "values": _bars(explained, parts)})
+            details.append({"expected": round(float(mean), DIGITS), "values": _bars(explained, parts)})
         return Relevance(
             maps=maps.astype(np.float32),
             warnings=tuple(warnings),
@@ -167,7 +169,7 @@ def spread(values: Values, parts: TreeParts, size: int) -> Values:
 def _bars(values: Values, parts: TreeParts) -> dict[str, float]:
     """Return the sum of the values of every kind of features."""
     sums = np.bincount(parts.places.group, weights=values, minlength=len(parts.places.groups))
-    return {name: float(total) for name, total in zip(parts.places.groups, sums, strict=True)}
+    return {name: round(float(total), DIGITS) for name, total in zip(parts.places.groups, sums, strict=True)}
 
 
 def _warnings(values: Values, parts: TreeParts, drawn: Values, placement: Placement) -> tuple[str, ...]:
