@@ -409,33 +409,61 @@ def predict(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: vitrail explain runs/brain-1a2b3c4d/models/cnn/package scan1.jpg --method occlusion")
+@app.command(
+    epilog="Example: vitrail explain runs/brain-1a2b3c4d/models/cnn/package scan1.jpg --method occlusion   |   ... --method all"
+)
 def explain(
     package: Annotated[Path, typer.Argument(help="Folder of a model package.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    method: Annotated[str | None, typer.Option("--method", help="How; default: the first that suits the model.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            help="How: grad-cam, integrated-gradients, occlusion...; auto: the first that suits the model; all: every method that "
+            "is defined for it, what it costs told before.",
+            show_default="auto",
+        ),
+    ] = None,
     target: Annotated[str | None, typer.Option("--target", help="Class to explain; default: the predicted one.")] = None,
+    layer: Annotated[
+        str,
+        typer.Option("--layer", help="For methods by feature maps: a layer or module, such as blocks.5.", show_default="last"),
+    ] = "",
+    quantity: Annotated[
+        str, typer.Option("--quantity", help="What is explained: the class's logit, probability, or contrast to the next class.")
+    ] = "logit",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of methods that draw at random.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the maps.")] = Path("explanations"),
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Draw why images got their scores: a map (.npy, the image's own height and width) and a picture for each."""
     from vitrail.answers import explain_files
+    from vitrail.errors import UsageError
+    from vitrail.output import print_explanations, tell_explanation_plan
+    from vitrail.records import QUANTITIES
 
     _require_files(images)
-    answers = explain_files(package, images, method=method, target=target, output=output, progress=_progress(quiet))
-    failed = [answer for answer in answers if "error" in answer]
+    explained = next((known for known in QUANTITIES if known == quantity), None)
+    if explained is None:
+        raise UsageError(f"--quantity: must be one of {', '.join(QUANTITIES)}. Found: {quantity!r}.")
+    answers = explain_files(
+        package,
+        images,
+        method=method,
+        target=target,
+        layer=layer,
+        quantity=explained,
+        seed=seed,
+        output=output,
+        progress=_progress(quiet),
+        tell=None if as_json or quiet else tell_explanation_plan,
+    )
     if as_json:
         _print_json(answers)
     else:
-        for answer in answers:
-            if answer in failed:
-                typer.echo(f"{answer['image']}: {answer['error']}", err=True)
-                continue
-            typer.echo(f"{answer['image']}: {answer['method']} for {answer['target']} -> {answer['picture']}")
-            for warning in answer["warnings"]:
-                typer.echo(f"  note: {warning}")
-    if failed:
+        print_explanations(answers)
+    if any("error" in answer for answer in answers):
         raise typer.Exit(1)
 
 

@@ -25,6 +25,8 @@ IntArray = npt.NDArray[np.int64]
 
 Part = Literal["train", "validation", "test", "excluded"]
 Quantity = Literal["logit", "probability", "contrast"]
+QUANTITIES: tuple[Quantity, ...] = ("logit", "probability", "contrast")
+"""What can be explained of a class."""
 Severity = Literal["error", "warning", "info"]
 FileStatus = Literal["readable", "empty", "not_an_image", "unreadable", "excluded"]
 

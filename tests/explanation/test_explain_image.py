@@ -74,7 +74,7 @@ def test_maps_in_units_of_their_own_are_not_averaged():
     with pytest.raises(UsageError, match=r"grad-cam: both averages 2 models.*Use occlusion"):
         explain_image(both, "x.png", image="x.png", method="grad-cam")
     with pytest.raises(UsageError, match="unknown"):
-        explain_image(both, "x.png", image="x.png", method="no-such-method")
+        explain_image(both, "x.png", image="x.png", method="magic")
     with pytest.raises(UsageError, match="does not know 'perhaps'"):
         explain_image(both, "x.png", image="x.png", target="perhaps")
 

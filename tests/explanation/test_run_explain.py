@@ -6,11 +6,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitrail.errors import PackageError, UsageError
-from vitrail.explanation import defined_methods, explain_pixels
+from vitrail.explanation import explain_pixels
 from vitrail.records import Placement
 
 SIZE = 32
-METHODS = [method for method, reason in defined_methods(BrightnessNetwork()).items() if not reason]
+
+
+BASE = ("grad-cam", "grad-cam-plus-plus", "layer-cam", "hires-cam", "occlusion", "rise", "lime", "kernel-shap")
+"""What is defined for models that are not made of a network's graph."""
+BOTH_WAYS = ("grad-cam", "hires-cam", "occlusion", "rise", "lime", "kernel-shap")
+"""Those of them that show what speaks against the class, too."""
 
 
 def noise(size=SIZE, channels=1, seed=0):
@@ -20,7 +25,7 @@ def noise(size=SIZE, channels=1, seed=0):
 # ---------------------------------------------------------------------------------------------------- the contract
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BASE)
 @pytest.mark.parametrize("colour", ["grey", "rgb"])
 def test_every_explainer_keeps_the_contract(method, colour):
     model = BrightnessNetwork(colour=colour)
@@ -44,7 +49,7 @@ def test_every_explainer_keeps_the_contract(method, colour):
     assert first.warnings == second.warnings
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BASE)
 @pytest.mark.parametrize("grey", [0, 130])
 def test_every_explainer_says_when_its_map_points_nowhere(method, grey):
     pixels = np.full((SIZE, SIZE, 1), grey, np.uint8)
@@ -52,7 +57,7 @@ def test_every_explainer_says_when_its_map_points_nowhere(method, grey):
     assert any("same everywhere" in warning for warning in found.warnings)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BASE)
 def test_every_explainer_speaks_for_the_bright_half(method):
     pixels = np.full((SIZE, SIZE, 1), 10, np.uint8)
     pixels[:8, :8] = 240
@@ -61,7 +66,7 @@ def test_every_explainer_speaks_for_the_bright_half(method):
     assert row < 8 and column < 8
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BOTH_WAYS)
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
 def test_a_bright_blob_comes_back_to_its_place_in_the_original(method, data):
@@ -121,8 +126,8 @@ def test_the_predicted_class_is_explained_unless_another_is_asked_for():
 
 
 def test_unknown_wishes_name_the_known_ones():
-    with pytest.raises(UsageError, match=r"Found: 'no-such-method'. Choose one of: grad-cam, hires-cam, occlusion"):
-        explain_pixels(BrightnessNetwork(), noise(), whole_image(SIZE), image="x.png", method="no-such-method")
+    with pytest.raises(UsageError, match=r"Found: 'magic'. Choose one of: cam, grad-cam, .*occlusion"):
+        explain_pixels(BrightnessNetwork(), noise(), whole_image(SIZE), image="x.png", method="magic")
     with pytest.raises(UsageError, match=r"does not know 'perhaps'. Choose one of: no, yes"):
         explain_pixels(BrightnessNetwork(), noise(), whole_image(SIZE), image="x.png", target="perhaps")
 
@@ -130,7 +135,7 @@ def test_unknown_wishes_name_the_known_ones():
 @pytest.mark.parametrize("method", ["grad-cam", "hires-cam"])
 def test_a_method_that_does_not_suit_the_model_names_one_that_does(method):
     with pytest.raises(
-        UsageError, match=f"{method}: needs a model with feature maps.* keyhole has no feature maps. Use occlusion"
+        UsageError, match=f"{method}: needs a model with feature maps.* keyhole has no feature maps.* Use occlusion"
     ):
         explain_pixels(Keyhole(), noise(), whole_image(SIZE), image="x.png", method=method)
 

@@ -4,17 +4,31 @@ A method of explanation is one class in a file of this folder and one line in ``
 """
 
 from vitrail.explanation.class_activation import GradCam, HiResCam
-from vitrail.explanation.explain_image import explain_image
+from vitrail.explanation.explain_image import explain_file, explain_image, methods_of
 from vitrail.explanation.explainer import Cost, ExplainableModel, Explainer, Passes, Question, Relevance, Want
 from vitrail.explanation.occlusion import Occlusion
 from vitrail.explanation.picture import draw_map, write_picture
 from vitrail.explanation.rise import Rise
-from vitrail.explanation.run_explain import EXPLAINERS, choose_methods, defined_methods, explain_batch, explain_pixels
+from vitrail.explanation.run_explain import (
+    ALL,
+    AUTO,
+    EXPLAINERS,
+    PlannedMethod,
+    choose_methods,
+    defined_methods,
+    explain_batch,
+    explain_pixels,
+    plan_methods,
+    total_cost,
+)
+from vitrail.explanation.shown import ShownExplanation
 from vitrail.explanation.store import load_explanations, save_explanations, write_map
 from vitrail.explanation.superpixels import KernelShap, Lime
 from vitrail.explanation.trees import TreeShap
 
 __all__ = [
+    "ALL",
+    "AUTO",
     "EXPLAINERS",
     "Cost",
     "ExplainableModel",
@@ -25,19 +39,25 @@ __all__ = [
     "Lime",
     "Occlusion",
     "Passes",
+    "PlannedMethod",
     "Question",
     "Relevance",
     "Rise",
+    "ShownExplanation",
     "TreeShap",
     "Want",
     "choose_methods",
     "defined_methods",
     "draw_map",
     "explain_batch",
+    "explain_file",
     "explain_image",
     "explain_pixels",
     "load_explanations",
+    "methods_of",
+    "plan_methods",
     "save_explanations",
+    "total_cost",
     "write_map",
     "write_picture",
 ]

@@ -1,137 +1,188 @@
-"""Class activation maps: which cells of the last feature maps speak for a class.
+"""Class activation maps: which cells of a layer's feature maps speak for a class.
 
-Only the small head after the feature maps is differentiated, and that gradient is known in closed form from the way the
-maps are pooled; nothing is propagated back through the backbone.
+All of them weight the maps by the gradient of what is explained with respect to them. At the last feature maps only the small
+head is differentiated, in closed form; at another layer, the part of the network after it. Of a transformer the maps are its
+image tokens.
 """
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from vitrail.errors import PackageError
-from vitrail.explanation.explainer import Cost, ExplainableModel, Pooling, Question, Relevance, Want
+from vitrail.explanation.explainer import Cost, ExplainableModel, Passes, Question, Relevance, Want
+from vitrail.explanation.passes import LAST_MAPS, SharedPasses, layer_refusal, logit_slopes
 from vitrail.records import FloatArray
 
 COARSE_CELLS = 14  # below so many cells a side, one cell is wider than most findings in an image
 
+Precise = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True)
-class GradCam:
-    """Grad-CAM: every feature map, weighted by the mean gradient of the class logit over it (Selvaraju et al., ICCV 2017).
-
-    The map is ``sum_c w_c A_c`` with ``w_c = mean_ij d logit / d A_cij``. The paper's final rectification is left to the
-    drawing, so that evidence against the class is not lost here. With average pooling and a linear head this is the class
-    activation map of Zhou et al. (CVPR 2016), up to the factor 1 / (h w).
+class ClassActivation(abc.ABC):
+    """What the methods by feature maps have in common. The papers' final rectification is left to the drawing, so that evidence
+    against the class is not lost here.
     """
 
     needs: ClassVar[str] = "a model with feature maps and a head that has a gradient"
     wants: ClassVar[frozenset[Want]] = frozenset({"feature maps", "feature map gradient"})
 
+    @abc.abstractmethod
+    def cells(self, activations: Precise, gradient: Precise) -> Precise:
+        """Return the map of cells (n, h, w) from activations and their gradient, both (n, C, h, w)."""
+
     def refusal(self, model: ExplainableModel) -> str:
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
-        return _refusal(model)
+        return layer_refusal(model)
 
-    def cost(self, model: ExplainableModel) -> Cost:  # noqa: ARG002 - the head alone is differentiated
-        """See :class:`~vitrail.explanation.explainer.Explainer`."""
-        return Cost(forward=1.0)
+    def cost(self, model: ExplainableModel) -> Cost:
+        """See :class:`~vitrail.explanation.explainer.Explainer`. At the last feature maps the head alone is differentiated."""
+        return Cost(forward=1.0, backward=0.0 if model.pooling != "none" else 1.0)
 
     def relevance(self, model: ExplainableModel, question: Question) -> Relevance:
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
-        activations, gradient = _activations_and_gradient(model, question)
-        return _answer(np.einsum("nchw,nc->nhw", activations, gradient.mean(axis=(2, 3))), question)
+        shared = shared_passes(model, question, self.wants)
+        activations = np.asarray(shared.feature_maps(question.layer), dtype=np.float64)
+        gradient = np.asarray(shared.feature_map_gradient(question.layer), dtype=np.float64)
+        cells = self.cells(activations, gradient)
+        layer = shared.layer_name if isinstance(shared, SharedPasses) else question.layer or LAST_MAPS
+        silent = (gradient == 0).all(axis=(1, 2, 3))
+        return answer_of_cells(cells, question, layer=layer, silent=silent, backward=0.0 if layer == LAST_MAPS else 1.0)
 
 
 @dataclass(frozen=True)
-class HiResCam:
+class GradCam(ClassActivation):
+    """Grad-CAM: every feature map, weighted by the mean gradient over it (Selvaraju et al., ICCV 2017).
+
+    ``sum_c w_c A_c`` with ``w_c = mean_ij d y / d A_cij``; signed, in units of what is explained per cell. With average pooling
+    and a linear head this is the class activation map of Zhou et al. (CVPR 2016), up to the factor 1 / (h w). It does not show
+    where in a map the gradient is: with dense layers after a flattening, a cell can be marked that the class does not look at.
+    """
+
+    def cells(self, activations: Precise, gradient: Precise) -> Precise:
+        """See :class:`ClassActivation`."""
+        return np.asarray(np.einsum("nchw,nc->nhw", activations, gradient.mean(axis=(2, 3))))
+
+
+@dataclass(frozen=True)
+class HiResCam(ClassActivation):
     """HiResCAM: activations times gradient, cell by cell (Draelos and Carin, arXiv:2011.08891).
 
     The map is ``sum_c g_c A_c`` without the averaging of the gradient; with a linear head it adds up to the class logit
     (less its bias), which Grad-CAM guarantees for average pooling only, where the two are the same map.
     """
 
-    needs: ClassVar[str] = GradCam.needs
-    wants: ClassVar[frozenset[Want]] = GradCam.wants
+    def cells(self, activations: Precise, gradient: Precise) -> Precise:
+        """See :class:`ClassActivation`."""
+        return np.asarray((gradient * activations).sum(axis=1))
+
+
+@dataclass(frozen=True)
+class GradCamPlusPlus(ClassActivation):
+    """Grad-CAM++: every feature map, weighted by its positive gradients (Chattopadhay et al., WACV 2018).
+
+    ``sum_c w_c A_c`` with ``w_c = sum_ij a_cij max(0, g_cij)`` and ``a = g^2 / (2 g^2 + g^3 sum_ij A)``, the form that holds for
+    the exponential of the explained quantity. Weights are never negative: with activations that are not negative either, the map
+    shows only what speaks for the class. It has no unit.
+    """
+
+    def cells(self, activations: Precise, gradient: Precise) -> Precise:
+        """See :class:`ClassActivation`."""
+        square = gradient**2
+        below = 2 * square + gradient * square * activations.sum(axis=(2, 3), keepdims=True)
+        share = np.divide(square, below, out=np.zeros_like(below), where=(gradient != 0) & (np.abs(below) > _TINY))
+        weights = (share * np.maximum(gradient, 0)).sum(axis=(2, 3))
+        return np.asarray(np.einsum("nchw,nc->nhw", activations, weights))
+
+
+_TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class LayerCam(ClassActivation):
+    """LayerCAM: activations times their positive gradients, cell by cell (Jiang et al., IEEE TIP 2021).
+
+    ``sum_c max(0, g_c) A_c``; made for layers below the last. What speaks against the class is left out by definition.
+    """
+
+    def cells(self, activations: Precise, gradient: Precise) -> Precise:
+        """See :class:`ClassActivation`."""
+        return np.asarray((np.maximum(gradient, 0) * activations).sum(axis=1))
+
+
+@dataclass(frozen=True)
+class Cam:
+    """CAM, the class activation map of Zhou et al. (CVPR 2016), in closed form: ``sum_c w_c A_c`` with the head's own weights
+    ``w``.
+
+    Defined for average pooling and one linear layer. The mean of the map plus the bias is the logit; of a probability or a
+    contrast the weights are those of the logits, in the proportions in which they move it.
+    """
+
+    needs: ClassVar[str] = "feature maps that are averaged, and one linear layer after them"
+    wants: ClassVar[frozenset[Want]] = frozenset({"feature maps"})
 
     def refusal(self, model: ExplainableModel) -> str:
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
-        return _refusal(model)
+        if model.pooling != "average":
+            has = "no feature maps that are pooled alone" if model.pooling == "none" else f"{model.pooling} pooling"
+            return f"{model.name} has {has}."
+        if model.network is None:
+            return f"{model.name} has no network that ends in dense layers."
+        layers = len(model.network.weights)
+        return "" if layers == 1 else f"{model.name} has {layers} dense layers after its feature maps."
 
-    def cost(self, model: ExplainableModel) -> Cost:  # noqa: ARG002 - the head alone is differentiated
+    def cost(self, model: ExplainableModel) -> Cost:  # noqa: ARG002 - always the same
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
         return Cost(forward=1.0)
 
     def relevance(self, model: ExplainableModel, question: Question) -> Relevance:
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
-        activations, gradient = _activations_and_gradient(model, question)
-        return _answer((gradient * activations).sum(axis=1), question)
+        assert model.network is not None  # noqa: S101 - or it was refused
+        head = model.network.weights[0].astype(np.float64)
+        maps = [model.embed_with_maps(question.pixels[image : image + 1]) for image in range(len(question))]
+        activations = np.stack([found[0] for found in maps if found is not None]).astype(np.float64)
+        slopes = np.stack([logit_slopes(question.scores[i], int(c), question.quantity) for i, c in enumerate(question.targets)])
+        return answer_of_cells(np.einsum("nchw,nc->nhw", activations, slopes @ head), question, layer=LAST_MAPS)
 
 
-def _refusal(model: ExplainableModel) -> str:
-    return "" if model.pooling != "none" else f"{model.name} has no feature maps."
+def shared_passes(model: ExplainableModel, question: Question, wants: frozenset[Want]) -> Passes:
+    """Return the shared passes of a question, or passes of its own where it has none."""
+    if question.shared is not None:
+        return question.shared
+    return SharedPasses(
+        model,
+        question.pixels,
+        question.targets,
+        question.scores,
+        quantity=question.quantity,
+        wants=wants,
+        layer=question.layer,
+    )
 
 
-def _activations_and_gradient(
-    model: ExplainableModel, question: Question
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return the last activations and the gradient of the explained quantity with respect to them, both (n, C, h, w)."""
-    pairs = [_of_image(model, question, image) for image in range(len(question))]
-    return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
+def answer_of_cells(
+    cells: Precise,
+    question: Question,
+    *,
+    layer: str,
+    silent: npt.NDArray[np.bool_] | None = None,
+    backward: float = 0.0,
+) -> Relevance:
+    """Bring maps of cells (n, h, w) to the size of the model's input and say how coarse they were.
 
-
-def _of_image(model: ExplainableModel, question: Question, image: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    found = model.embed_with_maps(question.pixels[image : image + 1])
-    if found is None:
-        raise PackageError(f"{model.name}: it says that it has feature maps, and gives none. Train the model again.")
-    activations, embedding = found
-    gradient = _quantity_gradient(model, question, image, embedding)
-    expected = activations.size if model.pooling == "flatten" else len(activations)
-    if activations.ndim != 3 or gradient.shape != (expected,):
-        raise PackageError(
-            f"{model.name}: activations of shape {activations.shape} with {model.pooling} pooling need a gradient of "
-            f"{expected} values. Found: shape {gradient.shape}. The model package is damaged or foreign; train the model again."
-        )
-    precise = np.asarray(activations, dtype=np.float64)
-    return precise, _gradient_of_maps(precise, gradient, pooling=model.pooling)
-
-
-def _quantity_gradient(model: ExplainableModel, question: Question, image: int, embedding: FloatArray) -> npt.NDArray[np.float64]:
-    """Return the gradient (D,) of the explained quantity with respect to the embedding (D,), from those of the logits."""
-
-    def of_logit(index: int) -> npt.NDArray[np.float64]:
-        return np.asarray(model.embedding_gradient(embedding, index), dtype=np.float64)
-
-    target, scores = int(question.targets[image]), question.scores[image]
-    gradient = of_logit(target)
-    if question.quantity == "probability":  # the softmax's slope: p_c (d f_c - sum_j p_j d f_j)
-        mean = np.sum([score * of_logit(index) for index, score in enumerate(scores)], axis=0)
-        return np.asarray(scores[target] * (gradient - mean))
-    if question.quantity == "contrast":
-        others = np.where(np.arange(len(scores)) == target, -np.inf, scores)
-        return np.asarray(gradient - of_logit(int(others.argmax())))
-    return gradient
-
-
-def _gradient_of_maps(
-    activations: npt.NDArray[np.float64], gradient: npt.NDArray[np.float64], *, pooling: Pooling
-) -> npt.NDArray[np.float64]:
-    """Carry a gradient (D,) of the embedding back through the pooling to the activations (C, h, w)."""
-    if pooling == "flatten":
-        return gradient.reshape(activations.shape)
-    per_map = gradient[:, np.newaxis, np.newaxis]
-    if pooling == "average":
-        cells = activations.shape[1] * activations.shape[2]
-        return np.broadcast_to(per_map / cells, activations.shape)
-    highest = activations == activations.max(axis=(1, 2), keepdims=True)
-    shared = highest / highest.sum(axis=(1, 2), keepdims=True)  # cells that share the maximum share its gradient
-    return np.asarray(per_map * shared, dtype=np.float64)
-
-
-def _answer(cells: npt.NDArray[np.float64], question: Question) -> Relevance:
-    """Bring maps of cells (n, h, w) to the size of the model's input and say how coarse they were."""
+    Args:
+        cells: The maps.
+        question: What was asked.
+        layer: What they were made from.
+        silent: Per image, whether the gradient there is zero everywhere.
+        backward: Backward passes per image.
+    """
     images, rows, columns = cells.shape
     height, width = question.pixels.shape[1:3]
     warnings: tuple[str, ...] = ()
@@ -140,12 +191,17 @@ def _answer(cells: npt.NDArray[np.float64], question: Question) -> Relevance:
             f"The map has {rows} x {columns} cells, each covers {height / rows:.3g} x {width / columns:.3g} pixels of the "
             "model's input: it shows a region, not an outline.",
         )
+    dead = (
+        f"The gradient at {layer} is zero everywhere: what is explained does not depend on these places. Choose another layer.",
+    )
+    quiet = np.zeros(images, dtype=bool) if silent is None else silent
     return Relevance(
         maps=np.stack([resize_bilinear(one, height=height, width=width) for one in cells]),
-        warnings=(warnings,) * images,
+        warnings=tuple((*warnings, *dead) if none else warnings for none in quiet),
         details={"rows": rows, "columns": columns},
-        layer="last feature maps",
+        layer=layer,
         forward_passes=1.0,
+        backward_passes=backward,
     )
 
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from vitrail.errors import UsageError
 from vitrail.explanation.explainer import ExplainableModel
-from vitrail.explanation.run_explain import check_question, explain_pixels, general_warnings
-from vitrail.records import ByteArray, Explanation, Placement
+from vitrail.explanation.run_explain import ALL, AUTO, check_question, explain_batch, general_warnings
+from vitrail.records import ByteArray, Explanation, Placement, Quantity
 
 AVERAGED = "occlusion"
 """The method whose maps may be averaged over models: its unit is the score, so the weighted mean of how far each member's score
@@ -67,9 +67,65 @@ class ExplainablePackage(Protocol):
 
 
 def explain_image(
-    package: ExplainablePackage, path: Path, *, image: str, method: str | None = None, target: str | None = None
+    package: ExplainablePackage,
+    path: Path,
+    *,
+    image: str,
+    method: str | None = None,
+    target: str | None = None,
+    seed: int = 0,
+    quantity: Quantity = "logit",
+    layer: str = "",
+    background: ByteArray | None = None,
 ) -> Explanation:
-    """Say which places of an image file speak for (and against) a class.
+    """Say which places of an image file speak for (and against) a class: :func:`explain_file` with one method.
+
+    Args:
+        package: A loaded package.
+        path: The image file.
+        image: Its path as the record shall name it.
+        method: A key of ``EXPLAINERS``; ``None`` or ``auto``: the first that suits the model.
+        target: The class to explain; ``None`` is the predicted one.
+        seed: Of methods that draw at random.
+        quantity: What is explained; see :class:`~vitrail.explanation.explainer.Question`.
+        layer: For methods that explain by a layer; empty: their own choice.
+        background: Images to compare with; see :class:`~vitrail.explanation.explainer.Question`.
+
+    Raises:
+        DataError: It is no readable image.
+        UsageError: The method or the class is unknown, or the method does not suit the model.
+        PackageError: The model answers with numbers that are not finite.
+    """
+    if method == ALL:
+        raise UsageError("explanation method: all gives several maps. Ask explain_file for them, or name one method.")
+    found = explain_file(
+        package,
+        path,
+        image=image,
+        methods=(method or AUTO,),
+        target=target,
+        seed=seed,
+        quantity=quantity,
+        layer=layer,
+        background=background,
+    )
+    (explanation,) = found.values()
+    return explanation
+
+
+def explain_file(
+    package: ExplainablePackage,
+    path: Path,
+    *,
+    image: str,
+    methods: Sequence[str] = (AUTO,),
+    target: str | None = None,
+    seed: int = 0,
+    quantity: Quantity = "logit",
+    layer: str = "",
+    background: ByteArray | None = None,
+) -> dict[str, Explanation]:
+    """Say which places of an image file speak for (and against) a class, by several methods that share their passes.
 
     Of an ensemble, the map is the weighted mean of its members' occlusion maps, each brought to the image's own geometry. Where
     scores are averaged over views, the map is of the plain one. The score is always that of the package.
@@ -78,52 +134,94 @@ def explain_image(
         package: A loaded package.
         path: The image file.
         image: Its path as the record shall name it.
-        method: A key of ``EXPLAINERS``; ``None`` is the first that suits the model.
-        target: The class to explain; ``None`` is the predicted one.
+        methods: Keys of ``EXPLAINERS``, ``auto`` or ``all``.
+        target: See :func:`explain_image`.
+        seed: See :func:`explain_image`.
+        quantity: See :func:`explain_image`.
+        layer: See :func:`explain_image`.
+        background: See :func:`explain_image`.
+
+    Returns:
+        Per method its explanation.
 
     Raises:
-        DataError: It is no readable image.
-        UsageError: The method or the class is unknown, or the method does not suit the model.
-        PackageError: The model answers with numbers that are not finite.
+        DataError: See :func:`explain_image`.
+        UsageError: See :func:`explain_image`.
+        PackageError: See :func:`explain_image`.
     """
+    for method in methods:
+        check_question(package.name, package.classes, method=method, target=target)
+    asked = methods_of(package, methods)
+
+    def of_part(model: ExplainablePart, wanted: str | None) -> dict[str, Explanation]:
+        pixels, placement = model.prepare(path)
+        answers = explain_batch(
+            model,
+            pixels[None],
+            (placement,),
+            images=(image,),
+            methods=asked,
+            targets=None if wanted is None else (wanted,),
+            seed=seed,
+            quantity=quantity,
+            layer=layer,
+            background=background,
+        )
+        return {name: explanations[0] for name, explanations in answers.items()}
+
     if len(package.parts) == 1 and len(package.parts[0][1].views) == 1:
-        return _of_part(package.parts[0][1], path, image=image, method=method, target=target)
-    check_question(package.name, package.classes, method=method, target=target)
+        return of_part(package.parts[0][1], target)
     scores = package.scores_of(path)
     index = int(scores.argmax()) if target is None else package.classes.index(target)
-    several = len(package.parts) > 1
-    if several and method not in (None, AVERAGED):
-        raise UsageError(
-            f"{method}: {package.name} averages {len(package.parts)} models, and only maps in the unit of the score can be "
-            f"averaged. Use {AVERAGED}."
-        )
-    asked = AVERAGED if several else method
-    found = [
-        (weight, part, _of_part(part.plain, path, image=image, method=asked, target=package.classes[index]))
-        for weight, part in package.parts
-    ]
+    found = [(weight, part, of_part(part.plain, package.classes[index])) for weight, part in package.parts]
+    return {
+        name: _together(package, scores, index, [(weight, part, one[name]) for weight, part, one in found])
+        for name in found[0][2]
+    }
+
+
+def methods_of(package: ExplainablePackage, methods: Sequence[str]) -> tuple[str, ...]:
+    """Return the methods that can be asked of every part of a package: of several models, that whose maps may be averaged.
+
+    Raises:
+        UsageError: Another one was asked for.
+    """
+    if len(package.parts) == 1:
+        return tuple(methods)
+    for method in methods:
+        if method not in (AUTO, ALL, AVERAGED):
+            raise UsageError(
+                f"{method}: {package.name} averages {len(package.parts)} models, and only maps in the unit of the score can be "
+                f"averaged. Use {AVERAGED}."
+            )
+    return (AVERAGED,)
+
+
+def _together(
+    package: ExplainablePackage,
+    scores: npt.NDArray[np.float64],
+    target: int,
+    found: list[tuple[float, ExplainablePart, Explanation]],
+) -> Explanation:
+    """Return the weighted mean of the parts' maps of one method."""
+    several = len(found) > 1
     values = np.asarray(np.sum([weight * one.map for weight, _, one in found], axis=0), dtype=np.float32)
-    parameters: dict[str, object] = dict(found[0][2].parameters)
+    first = found[0][2]
+    parameters: dict[str, object] = dict(first.parameters)
     if several:
         parameters = {"members": ", ".join(f"{part.name} {weight:.2f}" for weight, part, _ in found)}
-    first = found[0][2]
     return replace(
         first,
         model=package.name,
-        score=float(scores[index]),
+        score=float(scores[target]),
         map=values,
-        warnings=(*general_warnings(package.classes, scores, values, target=index), *_warnings(found, several=several)),
+        warnings=(*general_warnings(package.classes, scores, values, target=target), *_warnings(found, several=several)),
         parameters=parameters,
         forward_passes=sum(one.forward_passes for _, _, one in found),
         backward_passes=sum(one.backward_passes for _, _, one in found),
         seconds=sum(one.seconds for _, _, one in found),
         package=package.fingerprint,
     )
-
-
-def _of_part(model: ExplainablePart, path: Path, *, image: str, method: str | None, target: str | None) -> Explanation:
-    pixels, placement = model.prepare(path)
-    return explain_pixels(model, pixels, placement, image=image, method=method, target=target)
 
 
 def _warnings(found: list[tuple[float, ExplainablePart, Explanation]], *, several: bool) -> Iterator[str]:

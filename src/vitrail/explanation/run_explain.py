@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 from vitrail.errors import PackageError, UsageError
-from vitrail.explanation.class_activation import GradCam, HiResCam
-from vitrail.explanation.explainer import ExplainableModel, Explainer, Passes, Question, Relevance
+from vitrail.explanation.class_activation import Cam, GradCam, GradCamPlusPlus, HiResCam, LayerCam
+from vitrail.explanation.explainer import ExplainableModel, Explainer, Question, Relevance
+from vitrail.explanation.gradients import Gradient, GradientTimesInput, GuidedBackpropagation
 from vitrail.explanation.occlusion import Occlusion
+from vitrail.explanation.passes import SharedPasses, named_layer
+from vitrail.explanation.path_gradients import ExpectedGradients, IntegratedGradients, SmoothGrad
 from vitrail.explanation.rise import Rise
 from vitrail.explanation.superpixels import KernelShap, Lime
 from vitrail.explanation.trees import TreeShap
 from vitrail.preprocess import restore_map
 from vitrail.records import ByteArray, Explanation, FloatArray, Placement, Quantity
 
-# One line per method, in the order in which they are preferred. Without a wish, the first that suits the model is used; occlusion
-# and those after it but tree-shap suit every model.
+# One line per method.
 EXPLAINERS: MappingProxyType[str, Explainer] = MappingProxyType(
     {
+        "cam": Cam(),
         "grad-cam": GradCam(),
+        "grad-cam-plus-plus": GradCamPlusPlus(),
+        "layer-cam": LayerCam(),
         "hires-cam": HiResCam(),
+        "gradient": Gradient(),
+        "gradient-times-input": GradientTimesInput(),
+        "guided-backpropagation": GuidedBackpropagation(),
+        "integrated-gradients": IntegratedGradients(),
+        "expected-gradients": ExpectedGradients(),
+        "smooth-grad": SmoothGrad(),
         "occlusion": Occlusion(),
         "rise": Rise(),
         "lime": Lime(),
@@ -33,7 +45,11 @@ EXPLAINERS: MappingProxyType[str, Explainer] = MappingProxyType(
     }
 )
 
+PREFERRED = ("grad-cam", "occlusion")
+"""What ``auto`` means where no method was graded: the first of these that suits the model; the last suits every model."""
+
 AUTO, ALL = "auto", "all"
+NOT_GRADED = "automatically: the first method that suits the model; none was graded on it"
 
 
 def explain_batch(
@@ -72,6 +88,7 @@ def explain_batch(
         PackageError: The model answers with numbers that are not finite.
     """
     asked = choose_methods(model, methods)
+    _check_layer(model, asked, layer)
     _check_pixels(model, pixels, placements, images, targets)
     scores = model.scores(pixels)
     for image, of_image in zip(images, scores, strict=True):
@@ -80,11 +97,17 @@ def explain_batch(
                 f"{model.name}: the scores of {image} are not finite. The model package is damaged; train the model again."
             )
     chosen = scores.argmax(axis=1) if targets is None else np.array([model.classes.index(target) for target in targets])
-    shared: Passes | None = None
+    indices = chosen.astype(np.int64)
+    wants = frozenset(want for explainer in asked.values() for want in explainer.wants)
+    start = time.perf_counter()
+    shared = SharedPasses(model, pixels, indices, scores, quantity=quantity, wants=wants, layer=layer) if wants else None
+    if shared is not None:
+        shared.prepare()
+    together = time.perf_counter() - start
     question = Question(
         pixels=_read_only(pixels),
         placements=tuple(placements),
-        targets=chosen.astype(np.int64),
+        targets=indices,
         scores=scores,
         seed=seed,
         quantity=quantity,
@@ -92,11 +115,13 @@ def explain_batch(
         background=background,
         shared=shared,
     )
+    automatic = () if isinstance(methods, Mapping) or AUTO not in methods else (("chosen", NOT_GRADED),)
     answers = {}
     for name, explainer in asked.items():
         start = time.perf_counter()
         relevance = explainer.relevance(model, question)
-        seconds = (time.perf_counter() - start) / len(question)
+        relevance = replace(relevance, details={**relevance.details, **dict(automatic)})
+        seconds = (time.perf_counter() - start + (together if explainer.wants else 0.0)) / len(question)
         answers[name] = tuple(
             _explanation(model, question, relevance, number, image=image, method=name, seconds=seconds)
             for number, image in enumerate(images)
@@ -194,7 +219,8 @@ def choose_methods(model: ExplainableModel, methods: Sequence[str] | Mapping[str
         for name in methods:
             check_question(model.name, model.classes, method=name, target=None)
             valid = (other for other in EXPLAINERS if not EXPLAINERS[other].refusal(model))
-            names = tuple(valid) if name == ALL else (next(valid),) if name == AUTO else (name,)
+            first = next(other for other in PREFERRED if not EXPLAINERS[other].refusal(model)) if name == AUTO else name
+            names = tuple(valid) if name == ALL else (first,)
             given |= {one: EXPLAINERS[one] for one in names}
     for name, explainer in given.items():
         reason = explainer.refusal(model)
@@ -202,6 +228,57 @@ def choose_methods(model: ExplainableModel, methods: Sequence[str] | Mapping[str
             others = " or ".join(other for other, why in defined_methods(model).items() if not why)
             raise UsageError(f"{name}: needs {explainer.needs}. {reason} Use {others}.")
     return given
+
+
+@dataclass(frozen=True)
+class PlannedMethod:
+    """What a method will cost, known before it runs.
+
+    Attributes:
+        method: Its name.
+        forward: Images that pass through the model, per image explained, where it is asked alone.
+        backward: The same, backwards.
+        shared: Whether one pass forth and one back serve all such methods together.
+        refusal: Why it is not defined for the model; empty: it is.
+    """
+
+    method: str
+    forward: float
+    backward: float
+    shared: bool
+    refusal: str = ""
+
+
+def plan_methods(model: ExplainableModel, methods: Sequence[str] = (ALL,)) -> tuple[PlannedMethod, ...]:
+    """Return what methods will cost for a model; with ``all``, also which are not defined for it, and why.
+
+    Raises:
+        UsageError: A method is unknown, or one asked for by name is not defined for the model.
+    """
+    planned = []
+    for name, explainer in choose_methods(model, methods).items():
+        cost = explainer.cost(model)
+        planned.append(PlannedMethod(name, cost.forward, cost.backward, bool(explainer.wants)))
+    refused = defined_methods(model).items() if ALL in methods else ()
+    return (*planned, *(PlannedMethod(name, 0.0, 0.0, False, why) for name, why in refused if why))
+
+
+def total_cost(planned: Sequence[PlannedMethod]) -> tuple[float, float]:
+    """Return the forward and backward passes per image of all planned methods together, what they share counted once."""
+    shared = [one for one in planned if one.shared and not one.refusal]
+    own = [one for one in planned if not one.shared and not one.refusal]
+    forward, backward = (max((getattr(one, way) for one in shared), default=0.0) for way in ("forward", "backward"))
+    return forward + sum(one.forward for one in own), backward + sum(one.backward for one in own)
+
+
+def _check_layer(model: ExplainableModel, asked: Mapping[str, Explainer], layer: str) -> None:
+    """Find out before work begins whether the layer can be used."""
+    if not layer:
+        return
+    if not any("feature maps" in explainer.wants for explainer in asked.values()):
+        by_layer = [name for name, explainer in EXPLAINERS.items() if "feature map gradient" in explainer.wants]
+        raise UsageError(f"layer: {', '.join(asked)} does not explain by a layer. Leave it out, or use {' or '.join(by_layer)}.")
+    named_layer(model, layer)
 
 
 def _check_pixels(

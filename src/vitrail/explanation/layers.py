@@ -1,0 +1,428 @@
+"""Where the values of a network lie on the image: feature maps, tokens, attention. What a person can name with ``--layer``.
+
+The layout of a value follows from that of the values it is made of: a convolution keeps maps, a flattening makes tokens of them,
+a class token put before them is a prefix. What cannot be followed has no layout, and is not offered.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vitrail.errors import UsageError
+from vitrail.explanation.graph import ACTIVATIONS, INPUT, LOGITS, NetworkGraph, network_graph
+from vitrail.explanation.onnx_operators import Node
+from vitrail.records import NetworkParts
+
+_PROBE_IMAGES = 2
+_KEEPING = frozenset(
+    {
+        *(
+            "Abs",
+            "BatchNormalization",
+            "Cast",
+            "Clip",
+            "Dropout",
+            "Elu",
+            "Erf",
+            "Exp",
+            "Gelu",
+            "GroupNormalization",
+            "HardSigmoid",
+        ),
+        *(
+            "HardSwish",
+            "Identity",
+            "InstanceNormalization",
+            "LayerNormalization",
+            "LeakyRelu",
+            "Mish",
+            "Neg",
+            "Pow",
+            "Relu",
+            "Selu",
+        ),
+        *("Sigmoid", "Softplus", "Sqrt", "Swish", "Tanh"),
+    }
+)
+_MIXING = frozenset(("Add", "Sub", "Mul", "Div", "Where", "Max", "Min", "Sum"))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the places of a value (n, ...) lie on the image.
+
+    Attributes:
+        kind: ``maps`` (n, C, h, w), ``maps last`` (n, h, w, C), ``tokens`` (n, prefix + h w + suffix, C) or ``tokens last``
+            (n, C, the same); tokens run row by row.
+        rows: h.
+        columns: w.
+        prefix: Tokens before those of the image: class, distillation, registers.
+        suffix: Tokens after them.
+    """
+
+    kind: Literal["maps", "maps last", "tokens", "tokens last"]
+    rows: int
+    columns: int
+    prefix: int = 0
+    suffix: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens there are, those that are no part of the image included."""
+        return self.prefix + self.rows * self.columns + self.suffix
+
+    def maps(self, value: Tensor) -> Tensor:
+        """Return the value as maps (n, C, h, w); tokens that are no part of the image are left out."""
+        if self.kind == "maps":
+            return value
+        if self.kind == "maps last":
+            return value.permute(0, 3, 1, 2)
+        of_image = slice(self.prefix, self.prefix + self.rows * self.columns)
+        tokens = value[:, of_image].mT if self.kind == "tokens" else value[:, :, of_image]
+        return tokens.reshape(*tokens.shape[:2], self.rows, self.columns)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that a person can choose.
+
+    Attributes:
+        name: For people: the path of the module, then the operation, for example ``blocks.6.conv_pwl.Conv``.
+        value: Name of the value in the graph.
+        channels: C.
+        layout: Where its places lie.
+    """
+
+    name: str
+    value: str
+    channels: int
+    layout: Layout
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, rows, columns."""
+        return self.channels, self.layout.rows, self.layout.columns
+
+
+@dataclass(frozen=True)
+class AttentionPlace:
+    """Where a network attends: softmax(query key^T scale + mask), then times the values.
+
+    Attributes:
+        name: For people, for example ``blocks.0.attn``.
+        softmax: Value of the attention, (n, heads, queries, keys).
+        scores: What the softmax is taken of.
+        product: Value of attention times values.
+        values: What it is multiplied with, (n, heads, keys, dimension).
+        heads: Number of heads.
+        queries: Tokens that look.
+        keys: Tokens that are looked at.
+        windows: Parts of the image that attend apart, per image; 1: every token can look at all others.
+        layout: Where the keys lie on the image; ``None`` where it cannot be said (windows).
+    """
+
+    name: str
+    softmax: str
+    scores: str
+    product: str
+    values: str
+    heads: int
+    queries: int
+    keys: int
+    windows: int
+    layout: Layout | None
+
+
+class Layers:
+    """What the values of a graph are, found by sending two images of noise through it once.
+
+    Args:
+        graph: The network.
+    """
+
+    def __init__(self, graph: NetworkGraph) -> None:
+        self.graph = graph
+
+    @cached_property
+    def _probe(self) -> tuple[dict[str, tuple[int, ...]], dict[str, Tensor]]:
+        """Return the shape of every value, and the gradient of the logits at those that may be layers."""
+        recipe = self.graph.parts.recipe
+        noise = torch.rand(_PROBE_IMAGES, recipe.channels, recipe.size, recipe.size, generator=torch.Generator().manual_seed(0))
+        names = self.graph.values
+        noise.requires_grad_()
+        found = self.graph.run({INPUT: noise}, names)
+        shapes = {INPUT: tuple(noise.shape), **{name: tuple(value.shape) for name, value in found.items()}}
+        learning = {name: value for name, value in found.items() if value.requires_grad and name != LOGITS and value.ndim > 2}
+        weighting = torch.linspace(-1, 1, found[LOGITS].shape[1]) + 0.1
+        gradients = torch.autograd.grad((found[LOGITS] * weighting).sum(), list(learning.values()), allow_unused=True)
+        reached = {name: one for name, one in zip(learning, gradients, strict=True) if one is not None}
+        return shapes, reached
+
+    @cached_property
+    def layouts(self) -> dict[str, Layout]:
+        """The layout of every value that has one."""
+        shapes, _ = self._probe
+        size = self.graph.parts.recipe.size
+        found: dict[str, Layout] = {INPUT: Layout("maps", size, size)}
+        for node in self.graph.nodes:
+            layout = self._follow(node, found, shapes)
+            if layout is not None:
+                found[node.outputs[0]] = layout
+        return found
+
+    def _shape(self, name: str, shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+        constant = self.graph.constant(name)
+        return shapes.get(name, ()) if constant is None else tuple(constant.shape)
+
+    def _follow(self, node: Node, known: dict[str, Layout], shapes: dict[str, tuple[int, ...]]) -> Layout | None:
+        """Return the layout of a node's first output, from those of its inputs."""
+        output = shapes[node.outputs[0]]
+        layout = known.get(node.inputs[0]) if node.inputs else None
+        if node.operator in ("Conv", "MaxPool", "AveragePool"):
+            followed = Layout("maps", *output[2:]) if layout is not None and layout.kind == "maps" and len(output) == 4 else None
+        elif node.operator in _KEEPING:
+            followed = layout
+        elif node.operator == "MatMul":
+            square = self.graph.constant(node.inputs[1])
+            followed = layout if layout and square is not None and layout.kind in ("maps last", "tokens") else None
+        elif node.operator in _MIXING:
+            fitting = (known[name] for name in node.inputs if name in known and shapes[name] == output)
+            followed = next(fitting, None)
+        elif node.operator == "Concat":
+            followed = self._joined(node, known, shapes)
+        elif node.operator == "Transpose" and layout is not None:
+            followed = _turned(layout, tuple(node.attributes.get("perm", ())))
+        elif node.operator in ("Reshape", "Flatten", "Slice", "Pad") and layout is not None:
+            followed = _reshaped(layout, shapes[node.inputs[0]], output, cut=self._cut(node))
+        else:
+            followed = None
+        if followed is not None and _fits(followed, output):
+            return followed
+        return self._supposed(node, output) if self._is_stream(node) else None
+
+    def _supposed(self, node: Node, shape: tuple[int, ...]) -> Layout | None:
+        """Return the layout of what ends a block where it could not be followed (windows, merged patches): a square grid whose
+        side divides that of the image; ``None`` where it is none.
+        """
+        size = self.graph.parts.recipe.size
+        if len(shape) == 4 and shape[0] == _PROBE_IMAGES and node.operator == "LayerNormalization":
+            side, layout = shape[1], Layout("maps last", shape[1], shape[2])
+        elif len(shape) == 3 and shape[0] == _PROBE_IMAGES:
+            side = math.isqrt(shape[1])
+            layout = Layout("tokens", side, side)
+        else:
+            return None
+        return layout if 1 < side < size and size % side == 0 and _fits(layout, shape) and layout.rows == layout.columns else None
+
+    def _cut(self, node: Node) -> tuple[int, int] | None:
+        """Return the axis and the first place of a ``Slice`` along one axis with step 1."""
+        if node.operator != "Slice":
+            return None
+        starts, axes = (self.graph.constant(node.inputs[place]) if len(node.inputs) > place else None for place in (1, 3))
+        if starts is None or axes is None or starts.numel() != 1:
+            return None
+        return int(axes.reshape(-1)[0]), int(starts.reshape(-1)[0])
+
+    def _joined(self, node: Node, known: dict[str, Layout], shapes: dict[str, tuple[int, ...]]) -> Layout | None:
+        """Return the layout of a concatenation: along the channels, or of tokens with others before and after them."""
+        axis, output = node.attributes["axis"] % len(shapes[node.outputs[0]] or (1,)), shapes[node.outputs[0]]
+        with_layout = [name for name in node.inputs if name in known]
+        if not with_layout:
+            return None
+        layout = known[with_layout[0]]
+        channels = {"maps": 1, "maps last": 3, "tokens": 2, "tokens last": 1}[layout.kind]
+        if axis == channels and len(with_layout) == len(node.inputs) and all(known[name] == layout for name in with_layout):
+            return layout
+        if layout.kind == "tokens" and axis == 1 and len(with_layout) == 1 and len(output) == 3:
+            place = node.inputs.index(with_layout[0])
+            sizes = [self._shape(name, shapes)[1] for name in node.inputs]
+            return replace(layout, prefix=layout.prefix + sum(sizes[:place]), suffix=layout.suffix + sum(sizes[place + 1 :]))
+        return None
+
+    # ---------------------------------------------------------------- for people
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """All layers that lie on the image and on which the logits depend, from the input to the logits."""
+        shapes, reached = self._probe
+        found: list[Layer] = []
+        names: set[str] = set()
+        for node in self.graph.nodes:
+            value = node.outputs[0]
+            layout = self.layouts.get(value)
+            if layout is None or value not in reached or layout.rows * layout.columns < 2:
+                continue
+            name = value if value == ACTIVATIONS else _friendly(value)
+            if name in names:
+                name = f"{name}:{len(names)}"
+            names.add(name)
+            channels = shapes[value][{"maps": 1, "maps last": 3, "tokens": 2, "tokens last": 1}[layout.kind]]
+            found.append(Layer(name, value, channels, layout))
+        return tuple(found)
+
+    @cached_property
+    def default(self) -> Layer | None:
+        """The layer that class activation maps use: the last on whose places the logits depend; ``None``: there is none.
+
+        Of convolutional networks that is what is pooled. Of transformers it is a normalisation, or the sum at the end of a
+        block: where a class token is read, the last one whose image tokens still reach it (the normalisation before the last
+            attention).
+        """
+        _, reached = self._probe
+        for layer in reversed(self.layers):
+            node = self.graph.maker(layer.value)
+            assert node is not None  # noqa: S101 - layers are made by nodes
+            if layer.layout.kind != "maps" and not self._is_stream(node):
+                continue
+            gradient = layer.layout.maps(reached[layer.value])
+            if bool((gradient != 0).any()):
+                return layer
+        return None
+
+    def _is_stream(self, node: Node) -> bool:
+        """Return whether a node ends a block: a normalisation, or the sum of a shortcut and what it goes round."""
+        if node.operator == "LayerNormalization":
+            return True
+        return node.operator == "Add" and all(self.graph.constant(name) is None for name in node.inputs)
+
+    def layer(self, name: str) -> Layer:
+        """Return a layer by its name; the name of a module means the last layer in it; empty: the default.
+
+        Raises:
+            UsageError: There is none of that name, or none at all.
+        """
+        if not name:
+            if self.default is None:
+                raise UsageError("layer: the network has none whose places lie on the image. Use a method without layers.")
+            return self.default
+        for layer in self.layers:
+            if name in (layer.name, layer.value):
+                return layer
+        within = [layer for layer in self.layers if layer.name.startswith(f"{name}.")]
+        if within:
+            return within[-1]
+        modules = list(dict.fromkeys(layer.name.rpartition(".")[0] or layer.name for layer in self.layers))
+        raise UsageError(f"layer: must be one of {', '.join(modules[-30:])}, or a part of such a name. Found: {name!r}.")
+
+    @cached_property
+    def attentions(self) -> tuple[AttentionPlace, ...]:
+        """Every attention: MatMul, then at most scale, bias and mask, Softmax, MatMul; from the input to the logits."""
+        shapes, _ = self._probe
+        users: dict[str, list[Node]] = {}
+        for node in self.graph.nodes:
+            for name in node.inputs:
+                users.setdefault(name, []).append(node)
+        found = []
+        last: Layout | None = None
+        for node in self.graph.nodes:
+            layout = self.layouts.get(node.outputs[0])
+            last = layout if layout is not None and layout.kind in ("tokens", "maps last") else last
+            shape = shapes[node.outputs[0]]
+            if node.operator != "Softmax" or len(shape) != 4 or not self._is_product(node.inputs[0]):
+                continue
+            value = node.outputs[0]
+            while len(users[value]) == 1 and users[value][0].operator in ("Identity", "Dropout", "Cast"):
+                value = users[value][0].outputs[0]
+            after = [user for user in users[value] if user.operator == "MatMul" and user.inputs[0] == value]
+            if not after:
+                continue
+            windows = shape[0] // _PROBE_IMAGES
+            found.append(
+                AttentionPlace(
+                    name=_friendly(node.outputs[0]).removesuffix(".Softmax").removesuffix(".softmax"),
+                    softmax=node.outputs[0],
+                    scores=node.inputs[0],
+                    product=after[0].outputs[0],
+                    values=after[0].inputs[1],
+                    heads=shape[1],
+                    queries=shape[2],
+                    keys=shape[3],
+                    windows=windows,
+                    layout=last if last is not None and windows == 1 and last.tokens == shape[3] else None,
+                )
+            )
+        return tuple(found)
+
+    def _is_product(self, value: str) -> bool:
+        """Return whether a value is a matrix product, with at most scale, bias, mask and changes of shape after it."""
+        for _ in range(12):
+            node = self.graph.maker(value)
+            if node is None:
+                return False
+            if node.operator == "MatMul":
+                return all(self.graph.constant(name) is None for name in node.inputs)
+            if node.operator not in _MIXING | {"Reshape", "Unsqueeze", "Squeeze", "Identity", "Cast", "Clip"}:
+                return False
+            varying = [name for name in node.inputs if name and self.graph.constant(name) is None and self._depth(name)]
+            value = max(varying, key=self._depth, default="")
+        return False
+
+    def _depth(self, value: str) -> int:
+        """Return the dimensions of a value that the image shapes; 0 for shapes and scales."""
+        shapes, reached = self._probe
+        return len(shapes[value]) if value in reached else 0
+
+
+def _fits(layout: Layout, shape: tuple[int, ...]) -> bool:
+    """Return whether a value of this shape can have the layout."""
+    if shape[:1] != (_PROBE_IMAGES,):
+        return False
+    if layout.kind in ("maps", "maps last"):
+        return len(shape) == 4 and (shape[2:] if layout.kind == "maps" else shape[1:3]) == (layout.rows, layout.columns)
+    return len(shape) == 3 and shape[1 if layout.kind == "tokens" else 2] == layout.tokens
+
+
+_TURNS: dict[tuple[str, tuple[int, ...]], Literal["maps", "maps last", "tokens", "tokens last"]] = {
+    ("maps", (0, 2, 3, 1)): "maps last",
+    ("maps last", (0, 3, 1, 2)): "maps",
+    ("tokens", (0, 2, 1)): "tokens last",
+    ("tokens last", (0, 2, 1)): "tokens",
+}
+
+
+def _turned(layout: Layout, order: tuple[int, ...]) -> Layout | None:
+    kind = _TURNS.get((layout.kind, order))
+    return None if kind is None else replace(layout, kind=kind)
+
+
+def _reshaped(layout: Layout, before: tuple[int, ...], after: tuple[int, ...], *, cut: tuple[int, int] | None) -> Layout | None:
+    """Return the layout after maps were flattened to tokens, tokens were unflattened, or tokens were cut off."""
+    if before == after:
+        return layout
+    cells = layout.rows * layout.columns
+    if len(before) == 4 and len(after) == 3:
+        if layout.kind == "maps" and after[1:] == (before[1], cells):
+            return replace(layout, kind="tokens last")
+        if layout.kind == "maps last" and after[1:] == (cells, before[3]):
+            return replace(layout, kind="tokens")
+    if len(before) == 3 and len(after) == 4 and layout.tokens == cells:
+        if layout.kind == "tokens last" and after[1:] == (before[1], layout.rows, layout.columns):
+            return replace(layout, kind="maps")
+        if layout.kind == "tokens" and after[1:] == (layout.rows, layout.columns, before[2]):
+            return replace(layout, kind="maps last")
+    if layout.kind == "tokens" and cut is not None and cut[0] in (1, -2) and len(after) == 3 and cut[1] >= 0:
+        lost = before[1] - after[1] - cut[1]  # tokens cut off at the end
+        if cut[1] <= layout.prefix and 0 <= lost <= layout.suffix:
+            return replace(layout, prefix=layout.prefix - cut[1], suffix=layout.suffix - lost)
+    return None
+
+
+@lru_cache(maxsize=4)
+def network_layers(parts: NetworkParts) -> Layers:
+    """Return the layers of a package's network, found once; see :func:`vitrail.explanation.graph.network_graph`."""
+    return Layers(network_graph(parts))
+
+
+def _friendly(value: str) -> str:
+    """Return a value's name as the path of its module and the operation: ``/blocks/blocks.6/act/Relu_output_0`` ->
+    ``blocks.6.act.Relu``.
+    """
+    parts = value.removesuffix("_output_0").strip("/").split("/")
+    kept = [part for part, following in zip(parts, [*parts[1:], ""], strict=True) if not following.startswith(f"{part}.")]
+    return ".".join(kept)

@@ -1,0 +1,344 @@
+"""What several methods share: one forward pass and one backward pass of the images, for all that they want.
+
+Where only the last feature maps are wanted, nothing is differentiated but the head, in closed form and without torch. Where more
+is wanted, the network's graph runs once, and one call of autograd gives the gradients at the input, at a layer and at the
+attention.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from vitrail.errors import PackageError, UsageError
+from vitrail.explanation.explainer import ExplainableModel, Pooling, Scores, Want
+from vitrail.records import ByteArray, FloatArray, IntArray, NetworkParts, Quantity
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vitrail.explanation.graph import NetworkGraph
+    from vitrail.explanation.layers import AttentionPlace, Layer, Layers
+
+CHUNK = 8
+"""Images that pass through the graph together: what is recorded for the way back is kept in memory."""
+LAST_MAPS = "last feature maps"
+"""What a result calls the layer where the closed form was used."""
+SAME_ANSWER = 1e-3
+"""Largest difference of a score between the package and its graph."""
+
+
+class SharedPasses:
+    """The shared passes of some images; see :class:`~vitrail.explanation.explainer.Passes`. Nothing is computed before it is
+    asked for.
+
+    Args:
+        model: Whose answers are explained.
+        pixels: uint8, shape (n, size, size, channels).
+        targets: Class per image.
+        scores: The package's scores, shape (n, classes).
+        quantity: What is differentiated.
+        wants: What the methods will ask for.
+        layer: Layer by name; empty: the default.
+    """
+
+    def __init__(
+        self,
+        model: ExplainableModel,
+        pixels: ByteArray,
+        targets: IntArray,
+        scores: Scores,
+        *,
+        quantity: Quantity = "logit",
+        wants: Collection[Want] = (),
+        layer: str = "",
+    ) -> None:
+        self.model = model
+        self.pixels = pixels
+        self.targets = targets
+        self.scores = scores
+        self.quantity = quantity
+        self.wants = frozenset(wants)
+        self.named = layer
+
+    @cached_property
+    def closed_form(self) -> bool:
+        """Whether the last feature maps and the head's own gradient do, without the graph."""
+        of_maps = {"feature maps", "feature map gradient"}
+        return self.model.pooling != "none" and not self.named and self.wants <= of_maps
+
+    @property
+    def graph(self) -> NetworkGraph:
+        """The network as torch operations.
+
+        Raises:
+            UsageError: It has none.
+        """
+        return self._layers.graph
+
+    @property
+    def _layers(self) -> Layers:
+        from vitrail.explanation.layers import network_layers
+
+        return network_layers(_network(self.model))
+
+    @cached_property
+    def layer(self) -> Layer:
+        """The layer that was asked for, or the default.
+
+        Raises:
+            UsageError: There is none of that name.
+        """
+        return self._layers.layer(self.named)
+
+    @property
+    def layer_name(self) -> str:
+        """What a result calls it."""
+        return LAST_MAPS if self.closed_form else self.layer.name
+
+    @property
+    def places(self) -> tuple[AttentionPlace, ...]:
+        """Where the network attends, from the input to the logits."""
+        return self._layers.attentions
+
+    def input_gradient(self) -> FloatArray:
+        """Return the gradient with respect to the network's scaled input, (n, channels, size, size)."""
+        return self._found.input_gradient
+
+    def feature_maps(self, layer: str = "") -> FloatArray:
+        """Return the layer's activations, (n, C, h, w).
+
+        Args:
+            layer: As it was announced.
+        """
+        return self._maps(layer)[0]
+
+    def feature_map_gradient(self, layer: str = "") -> FloatArray:
+        """Return the gradient at the layer, (n, C, h, w)."""
+        return self._maps(layer)[1]
+
+    def attentions(self) -> tuple[FloatArray, ...]:
+        """Return what every place of :attr:`places` attends to: (n windows, heads, queries, keys), rows sum to 1."""
+        return self._found.attentions
+
+    def attention_gradients(self) -> tuple[FloatArray, ...]:
+        """Return the gradient at each of those, same shapes."""
+        return self._found.attention_gradients
+
+    # ---------------------------------------------------------------- computing
+
+    def prepare(self) -> None:
+        """Compute now what was announced, so that its time is nobody's in particular."""
+        if self.closed_form:
+            _ = self._closed
+        elif self.wants:
+            _ = self._found
+
+    def _maps(self, layer: str) -> tuple[FloatArray, FloatArray]:
+        if layer != self.named:
+            raise ValueError(f"the shared passes were made for layer {self.named!r}, not {layer!r}")
+        return self._closed if self.closed_form else (self._found.maps, self._found.map_gradient)
+
+    @cached_property
+    def _closed(self) -> tuple[FloatArray, FloatArray]:
+        pairs = [
+            last_maps_and_gradient(self.model, self.pixels[image : image + 1], int(target), self.scores[image], self.quantity)
+            for image, target in enumerate(self.targets)
+        ]
+        maps, gradients = (np.stack([pair[place] for pair in pairs]) for place in (0, 1))
+        return maps, gradients
+
+    @cached_property
+    def _found(self) -> _Found:
+        parts = [self._chunk(start) for start in range(0, len(self.pixels), CHUNK)]
+        places = range(len(parts[0].attentions))
+        return _Found(
+            input_gradient=np.concatenate([part.input_gradient for part in parts]),
+            maps=np.concatenate([part.maps for part in parts]),
+            map_gradient=np.concatenate([part.map_gradient for part in parts]),
+            attentions=tuple(np.concatenate([part.attentions[place] for part in parts]) for place in places),
+            attention_gradients=tuple(np.concatenate([part.attention_gradients[place] for part in parts]) for place in places),
+        )
+
+    def _chunk(self, start: int) -> _Found:
+        """Send some images forth and back once."""
+        import torch
+
+        from vitrail.explanation.graph import INPUT, LOGITS, explained
+
+        chunk = slice(start, start + CHUNK)
+        inputs = self.graph.scaled(self.pixels[chunk])
+        of_layer = [self.layer.value] if self.wants & {"feature maps", "feature map gradient"} else []
+        attending = bool(self.wants & {"attention", "attention gradient"})
+        of_attention = [place.softmax for place in self.places] if attending else []
+        of_input = "input gradient" in self.wants
+        values = self.graph.run({INPUT: inputs.requires_grad_(of_input)}, (LOGITS,), leaves=(*of_layer, *of_attention))
+        logits = values[LOGITS]
+        if start == 0:
+            self._check(logits[:1])
+        sources = [*([inputs] if of_input else []), *[values[name] for name in (*of_layer, *of_attention)]]
+        total = explained(logits, self.targets[chunk], self.quantity).sum()
+        gradients = iter(torch.autograd.grad(total, sources, allow_unused=True)) if sources else iter(())
+
+        def gradient_of(value: Tensor) -> Tensor:
+            found = next(gradients)
+            return torch.zeros_like(value) if found is None else found
+
+        nothing = np.zeros((len(inputs), 0), dtype=np.float32)
+        input_gradient = gradient_of(inputs).numpy() if of_input else nothing
+        maps = map_gradient = nothing
+        if of_layer:
+            value, layout = values[of_layer[0]], self.layer.layout
+            maps, map_gradient = layout.maps(value.detach()).numpy(), layout.maps(gradient_of(value)).numpy()
+        attentions = [values[name] for name in of_attention]
+        return _Found(
+            input_gradient,
+            maps,
+            map_gradient,
+            tuple(value.detach().numpy() for value in attentions),
+            tuple(gradient_of(value).numpy() for value in attentions),
+        )
+
+    def _check(self, logits: Tensor) -> None:
+        """Hold the graph against the package: what is explained must be what answers."""
+        plain = getattr(self.model, "plain", self.model)
+        expected = self.scores[:1] if plain is self.model else plain.scores(self.pixels[:1])
+        difference = float(np.abs(logits.detach().double().softmax(dim=1).numpy() - expected).max())
+        if not difference <= SAME_ANSWER:
+            raise PackageError(
+                f"{self.model.name}: its network, rebuilt for gradients, gives other scores than the package (difference "
+                f"{difference:.4f}, allowed {SAME_ANSWER}). Use a method that needs nothing but scores, such as occlusion."
+            )
+
+
+@dataclass(frozen=True)
+class _Found:
+    input_gradient: FloatArray
+    maps: FloatArray
+    map_gradient: FloatArray
+    attentions: tuple[FloatArray, ...]
+    attention_gradients: tuple[FloatArray, ...]
+
+
+# ---------------------------------------------------------------------------------------------------- what a model has
+
+
+def gradient_refusal(model: ExplainableModel) -> str:
+    """Return why a model has no gradient here, in a sentence; empty: it has one."""
+    if model.network is None:
+        return f"{model.name} has no network that ends in dense layers: trees and support vectors have no gradient."
+    missing = [name for name in ("torch", "onnx") if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"{' and '.join(missing)} must be installed for it: pip install 'vitrail[train]'."
+    from vitrail.explanation.graph import UnknownOperator, network_graph
+
+    try:
+        network_graph(model.network)
+    except UnknownOperator as error:
+        return str(error)
+    return ""
+
+
+def layer_refusal(model: ExplainableModel) -> str:
+    """Return why a model has no layer that lies on the image, with a gradient, in a sentence; empty: it has one."""
+    if model.pooling != "none":
+        return ""
+    reason = gradient_refusal(model)
+    if reason or model.network is None:
+        return f"{model.name} has no feature maps. {reason}" if model.network is None else reason
+    from vitrail.explanation.layers import network_layers
+
+    if network_layers(model.network).default is None:
+        return f"{model.name} has no feature maps: none of its layers lies on the image."
+    return ""
+
+
+def named_layer(model: ExplainableModel, name: str) -> Layer:
+    """Return a layer of a model by name.
+
+    Raises:
+        UsageError: There is none of that name, or the model has no network with a gradient.
+    """
+    from vitrail.explanation.layers import network_layers
+
+    return network_layers(_network(model)).layer(name)
+
+
+def _network(model: ExplainableModel) -> NetworkParts:
+    reason = gradient_refusal(model)
+    if model.network is None or reason:
+        raise UsageError(f"{reason} Leave the layer out, or use occlusion.")
+    return model.network
+
+
+# ---------------------------------------------------------------------------------------------------- the closed form
+
+
+def last_maps_and_gradient(
+    model: ExplainableModel, pixels: ByteArray, target: int, scores: Scores, quantity: Quantity
+) -> tuple[FloatArray, FloatArray]:
+    """Return the last feature maps of one image and the gradient of the explained quantity there, both (C, h, w).
+
+    The gradient is that of the head, carried back through the pooling in closed form.
+
+    Raises:
+        PackageError: Maps, vector and gradient do not fit together.
+    """
+    found = model.embed_with_maps(pixels)
+    if found is None:
+        raise PackageError(f"{model.name}: it says that it has feature maps, and gives none. Train the model again.")
+    activations, embedding = found
+    gradient = _quantity_gradient(model, embedding, target, scores, quantity)
+    expected = activations.size if model.pooling == "flatten" else len(activations)
+    if activations.ndim != 3 or gradient.shape != (expected,):
+        raise PackageError(
+            f"{model.name}: activations of shape {activations.shape} with {model.pooling} pooling need a gradient of "
+            f"{expected} values. Found: shape {gradient.shape}. The model package is damaged or foreign; train the model again."
+        )
+    through = _gradient_of_maps(np.asarray(activations, dtype=np.float64), gradient, pooling=model.pooling)
+    return np.asarray(activations, dtype=np.float32), through.astype(np.float32)
+
+
+def _quantity_gradient(
+    model: ExplainableModel, embedding: FloatArray, target: int, scores: Scores, quantity: Quantity
+) -> npt.NDArray[np.float64]:
+    """Return the gradient (D,) of the explained quantity with respect to the embedding (D,), from those of the logits."""
+
+    def of_logit(index: int) -> npt.NDArray[np.float64]:
+        return np.asarray(model.embedding_gradient(embedding, index), dtype=np.float64)
+
+    slopes = enumerate(logit_slopes(scores, target, quantity))
+    return np.asarray(np.sum([slope * of_logit(index) for index, slope in slopes if slope], axis=0))
+
+
+def logit_slopes(scores: Scores, target: int, quantity: Quantity) -> npt.NDArray[np.float64]:
+    """Return how much the explained quantity changes with each logit, shape (classes,), at these scores."""
+    slopes = np.zeros(len(scores))
+    slopes[target] = 1.0
+    if quantity == "probability":  # the softmax: d p_c / d f_j = p_c (1[j = c] - p_j)
+        return np.asarray(scores[target] * (slopes - scores))
+    if quantity == "contrast":
+        others = np.where(np.arange(len(scores)) == target, -np.inf, scores)
+        slopes[int(others.argmax())] = -1.0
+    return slopes
+
+
+def _gradient_of_maps(
+    activations: npt.NDArray[np.float64], gradient: npt.NDArray[np.float64], *, pooling: Pooling
+) -> npt.NDArray[np.float64]:
+    """Carry a gradient (D,) of the embedding back through the pooling to the activations (C, h, w)."""
+    if pooling == "flatten":
+        return np.asarray(gradient.reshape(activations.shape))
+    per_map = gradient[:, np.newaxis, np.newaxis]
+    if pooling == "average":
+        cells = activations.shape[1] * activations.shape[2]
+        return np.broadcast_to(per_map / cells, activations.shape)
+    highest = activations == activations.max(axis=(1, 2), keepdims=True)
+    shared = highest / highest.sum(axis=(1, 2), keepdims=True)  # cells that share the maximum share its gradient
+    return np.asarray(per_map * shared, dtype=np.float64)

@@ -1,0 +1,299 @@
+"""Gradients along the way from something else to the image, and around the image: what saturates a single gradient does not
+hide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance, Want
+from vitrail.explanation.gradients import Gradient, grey_level_slope, network_of, value_and_gradient
+from vitrail.explanation.passes import CHUNK, gradient_refusal
+from vitrail.preprocess import normalise
+from vitrail.records import ByteArray, FloatArray
+
+if TYPE_CHECKING:
+    from vitrail.explanation.graph import NetworkGraph
+
+BLURS = (1 / 64, 1 / 32, 1 / 16, 1 / 8)
+"""Widths of the blurred versions of an image that stand in for other images, as shares of its side."""
+
+Precise = npt.NDArray[np.float64]
+
+
+class _OfGradients:
+    """What the methods of many gradients have in common."""
+
+    needs: ClassVar[str] = Gradient.needs
+    wants: ClassVar[frozenset[Want]] = frozenset()
+
+    def refusal(self, model: ExplainableModel) -> str:
+        """See :class:`~vitrail.explanation.explainer.Explainer`."""
+        return gradient_refusal(model)
+
+
+@dataclass(frozen=True)
+class IntegratedGradients(_OfGradients):
+    """Integrated gradients (Sundararajan et al., ICML 2017): the gradient, averaged on the straight way from a baseline to the
+    image.
+
+    ``(x - b) int_0^1 d y(b + t (x - b)) / d x dt``, summed over the channels; x and b are scaled as the network's input. The map
+    adds up to ``y(x) - y(b)`` (completeness): the number of steps (Gauss-Legendre) is doubled until it does, to ``tolerance``,
+    and a warning says where it does not. The baseline decides what can be seen: black pixels get nothing from a black one.
+
+    Attributes:
+        baseline: ``black``; ``blur``: the image, blurred to an eighth of its side; ``median``: the image's median per channel.
+        steps: Gradients per image at first.
+        most_steps: Gradients per image at most, in the last attempt.
+        tolerance: How far the sum of the map may be from the difference of what is explained, as a share of it.
+    """
+
+    baseline: Literal["black", "blur", "median"] = "black"
+    steps: int = 16
+    most_steps: int = 256
+    tolerance: float = 0.01
+
+    def cost(self, model: ExplainableModel) -> Cost:  # noqa: ARG002 - the model does not matter
+        """See :class:`~vitrail.explanation.explainer.Explainer`. More where the first steps are too few."""
+        return Cost(forward=self.steps + 2.0, backward=float(self.steps))
+
+    def relevance(self, model: ExplainableModel, question: Question) -> Relevance:
+        """See :class:`~vitrail.explanation.explainer.Explainer`."""
+        graph = _graph(model)
+        found = [self._of_image(graph, question, image) for image in range(len(question))]
+        return Relevance(
+            maps=np.stack([one.map for one in found]),
+            warnings=tuple(self._warnings(one) for one in found),
+            details={"baseline": self.baseline, "rule": "Gauss-Legendre"},
+            details_of=tuple({"steps": one.steps, "completeness_error": one.error} for one in found),
+            forward_passes=float(np.mean([one.forward for one in found])),
+            backward_passes=float(np.mean([one.backward for one in found])),
+        )
+
+    def _of_image(self, graph: NetworkGraph, question: Question, image: int) -> _Integrated:
+        pixels = question.pixels[image]
+        inputs = normalise(pixels[None], graph.parts.recipe)[0].astype(np.float64)
+        baseline = normalise(_baseline(pixels, self.baseline)[None], graph.parts.recipe)[0].astype(np.float64)
+        target = int(question.targets[image])
+        ends, _ = _gradients(graph, question, target, np.stack([inputs, baseline]))
+        difference = float(ends[0] - ends[1])
+        steps, spent = self.steps, 0
+        while True:
+            places, weights = np.polynomial.legendre.leggauss(steps)
+            points = (baseline + (place + 1) / 2 * (inputs - baseline) for place in places)
+            total = np.zeros_like(inputs)
+            for weight, (_, gradient) in zip(weights / 2, _each(graph, question, target, points), strict=True):
+                total += weight * gradient
+            spent += steps
+            values = (inputs - baseline) * total
+            error = abs(float(values.sum()) - difference) / max(abs(difference), _SMALL_DIFFERENCE)
+            if error <= self.tolerance or 2 * steps > self.most_steps:
+                break
+            steps *= 2
+        return _Integrated(values.sum(axis=0).astype(np.float32), steps, error, difference, spent + 2, spent + 2)
+
+    def _warnings(self, found: _Integrated) -> tuple[str, ...]:
+        warnings = []
+        if found.error > self.tolerance:
+            warnings.append(
+                f"With {found.steps} steps the map still adds up to {100 * found.error:.2g} % more or less than it must "
+                f"({found.difference:.3g}, the difference between image and baseline): take small differences in it for noise."
+            )
+        return tuple(warnings)
+
+
+_SMALL_DIFFERENCE = 1e-3
+"""A difference smaller than this counts as this when the error is said as a share of it."""
+
+
+@dataclass(frozen=True)
+class _Integrated:
+    map: FloatArray
+    steps: int
+    error: float
+    difference: float
+    forward: int
+    backward: int
+
+
+@dataclass(frozen=True)
+class ExpectedGradients(_OfGradients):
+    """Expected gradients (Erion et al., Nature Machine Intelligence 2021): integrated gradients, averaged over baselines from
+    the data.
+
+    ``E [(x - b) d y(b + t (x - b)) / d x]`` over images b of the data set and t uniform in 0..1, summed over the channels. The
+    map adds up to ``y(x) - E y(b)``, up to its standard error. Where no images are given, blurred versions of the image stand in
+    for them, which a warning says: what is then explained is the detail.
+
+    Attributes:
+        samples: Gradients per image.
+    """
+
+    samples: int = 96
+
+    def cost(self, model: ExplainableModel) -> Cost:  # noqa: ARG002 - the model does not matter
+        """See :class:`~vitrail.explanation.explainer.Explainer`."""
+        return Cost(forward=float(self.samples), backward=float(self.samples))
+
+    def relevance(self, model: ExplainableModel, question: Question) -> Relevance:
+        """See :class:`~vitrail.explanation.explainer.Explainer`."""
+        graph = _graph(model)
+        maps, errors = zip(*(self._of_image(graph, question, image) for image in range(len(question))), strict=True)
+        given = 0 if question.background is None else len(question.background)
+        warning = (
+            "No images to compare with were given: blurred versions of the image itself stand in for them, so the map shows what "
+            "its detail adds."
+        )
+        return Relevance(
+            maps=np.stack(maps),
+            warnings=(() if given else (warning,),) * len(question),
+            details={"samples": self.samples, "baselines": f"{given} images" if given else f"{len(BLURS)} blurred versions"},
+            forward_passes=float(self.samples),
+            backward_passes=float(self.samples),
+            standard_errors=np.stack(errors),
+        )
+
+    def _of_image(self, graph: NetworkGraph, question: Question, image: int) -> tuple[FloatArray, FloatArray]:
+        pixels, random = question.pixels[image], question.generator(image)
+        others = question.background
+        if others is None or not len(others):
+            others = np.stack([_blurred(pixels, width * len(pixels)) for width in BLURS])
+        inputs = normalise(pixels[None], graph.parts.recipe)[0].astype(np.float64)
+        picked = others[random.integers(len(others), size=self.samples)]
+        shares = random.uniform(size=self.samples)
+        baselines = [normalise(one[None], graph.parts.recipe)[0].astype(np.float64) for one in picked]
+        points = (baseline + share * (inputs - baseline) for baseline, share in zip(baselines, shares, strict=True))
+        mean = _Mean()
+        gradients = _each(graph, question, int(question.targets[image]), points)
+        for baseline, (_, gradient) in zip(baselines, gradients, strict=True):
+            mean.add(((inputs - baseline) * gradient).sum(axis=0))
+        return mean.value, mean.standard_error
+
+
+@dataclass(frozen=True)
+class SmoothGrad(_OfGradients):
+    """SmoothGrad (Smilkov et al., arXiv:1706.03825): the gradient, averaged over noisy copies of the image.
+
+    ``mean_k d y(x + e_k) / d x``, ``e ~ N(0, s^2)``, summed over the channels, per grey level as in ``gradient``; s is a share
+    of the range of the network's input. It shows where the gradient is stable around the image, and is no closer to the model
+    than that.
+
+    Attributes:
+        samples: Noisy copies.
+        noise: s, as a share of the range.
+    """
+
+    samples: int = 32
+    noise: float = 0.15
+
+    def cost(self, model: ExplainableModel) -> Cost:  # noqa: ARG002 - the model does not matter
+        """See :class:`~vitrail.explanation.explainer.Explainer`."""
+        return Cost(forward=float(self.samples), backward=float(self.samples))
+
+    def relevance(self, model: ExplainableModel, question: Question) -> Relevance:
+        """See :class:`~vitrail.explanation.explainer.Explainer`."""
+        graph = _graph(model)
+        maps, errors = zip(*(self._of_image(graph, question, image) for image in range(len(question))), strict=True)
+        return Relevance(
+            maps=np.stack(maps),
+            warnings=((),) * len(question),
+            details={"samples": self.samples, "noise": self.noise},
+            forward_passes=float(self.samples),
+            backward_passes=float(self.samples),
+            standard_errors=np.stack(errors),
+        )
+
+    def _of_image(self, graph: NetworkGraph, question: Question, image: int) -> tuple[FloatArray, FloatArray]:
+        pixels, random = question.pixels[image : image + 1], question.generator(image)
+        inputs = normalise(pixels, graph.parts.recipe)[0].astype(np.float64)
+        slope = grey_level_slope(pixels, graph.parts.recipe)[0]
+        width = self.noise * float(np.ptp(inputs))
+        points = (inputs + random.normal(scale=width, size=inputs.shape) for _ in range(self.samples))
+        mean = _Mean()
+        for _, gradient in _each(graph, question, int(question.targets[image]), points):
+            mean.add((gradient * slope).sum(axis=0))
+        return mean.value, mean.standard_error
+
+
+# ---------------------------------------------------------------------------------------------------- parts
+
+
+class _Mean:
+    """The mean of maps that come one after another, and its standard error (Welford 1962)."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._mean: Precise = np.zeros(())
+        self._squares: Precise = np.zeros(())
+
+    def add(self, values: Precise) -> None:
+        """Take one more."""
+        self._count += 1
+        distance = values - self._mean
+        self._mean = self._mean + distance / self._count
+        self._squares = self._squares + distance * (values - self._mean)
+
+    @property
+    def value(self) -> FloatArray:
+        """The mean, float32."""
+        return self._mean.astype(np.float32)
+
+    @property
+    def standard_error(self) -> FloatArray:
+        """Of the mean, float32; of a single map it is zero, as nothing is known of it."""
+        variance = self._squares / max(self._count - 1, 1)
+        return np.asarray(np.sqrt(variance / self._count), dtype=np.float32)
+
+
+def _graph(model: ExplainableModel) -> NetworkGraph:
+    from vitrail.explanation.graph import network_graph
+
+    return network_graph(network_of(model))
+
+
+def _gradients(graph: NetworkGraph, question: Question, target: int, inputs: Precise) -> tuple[Precise, Precise]:
+    """Return what is explained and its gradient at some scaled inputs (n, channels, size, size)."""
+    import torch
+
+    tensor = torch.from_numpy(inputs.astype(np.float32))
+    value, gradient = value_and_gradient(graph, tensor, np.full(len(inputs), target), question)
+    return value.double().numpy(), gradient.double().numpy()
+
+
+def _each(graph: NetworkGraph, question: Question, target: int, points: Iterator[Precise]) -> Iterator[tuple[float, Precise]]:
+    """Yield value and gradient at every point, computed a few at a time."""
+    batch: list[Precise] = []
+
+    def answers() -> Iterator[tuple[float, Precise]]:
+        values, gradients = _gradients(graph, question, target, np.stack(batch))
+        yield from zip(values.tolist(), gradients, strict=True)
+
+    for point in points:
+        batch.append(point)
+        if len(batch) == CHUNK:
+            yield from answers()
+            batch = []
+    if batch:
+        yield from answers()
+
+
+def _baseline(pixels: ByteArray, kind: str) -> ByteArray:
+    """Return the image to compare with, uint8 (size, size, channels)."""
+    if kind == "black":
+        return np.zeros_like(pixels)
+    if kind == "median":
+        return np.broadcast_to(np.rint(np.median(pixels, axis=(0, 1))).astype(np.uint8), pixels.shape)
+    return _blurred(pixels, len(pixels) / 8)
+
+
+def _blurred(pixels: ByteArray, width: float) -> ByteArray:
+    """Return the image after a Gaussian of a standard deviation in pixels."""
+    from scipy.ndimage import gaussian_filter
+
+    blurred = gaussian_filter(pixels.astype(np.float64), sigma=(width, width, 0), mode="nearest")
+    return np.asarray(np.clip(np.rint(blurred), 0, 255), dtype=np.uint8)
