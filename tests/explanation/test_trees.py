@@ -196,7 +196,7 @@ def test_models_without_trees_are_refused(tmp_path):
     from sklearn.svm import SVC
 
     refused(Keyhole(size=SIZE), "tree-shap: needs trees on features of the image. keyhole has no trees. Use occlusion or rise")
-    refused(BrightnessNetwork(size=SIZE), "brightness has no trees. Use grad-cam or .*or occlusion or rise or lime or kernel-shap")
+    refused(BrightnessNetwork(size=SIZE), "brightness has no trees. Use grad-cam or .*occlusion or rise or lime or kernel-shap")
     model, _ = packed(tmp_path / "p", CalibratedClassifierCV(SVC(), cv=2, ensemble=False))
     refused(model, "woods: its head has no trees. Use occlusion")
 
