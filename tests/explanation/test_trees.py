@@ -170,7 +170,7 @@ def test_evidence_on_the_padding_is_told(tmp_path):
     pixels, _ = pictures(1, seed=3)
     half = Placement(80, 40, 0, 0, 80, 40, 0, 8, SIZE, SIZE)  # the spot lies on what is said to be padding
     found = TreeShap().relevance(model, question(model, pixels, placement=half))
-    assert any("lie on the padding" in text for text in found.warnings[0])
+    assert any("lies on the padding" in text for text in found.warnings[0])
 
 
 def test_a_batch_of_one_equals_a_batch_of_many(tmp_path):

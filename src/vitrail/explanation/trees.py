@@ -186,7 +186,7 @@ def _warnings(values: Values, parts: TreeParts, drawn: Values, placement: Placem
     rows, columns = inside(placement)
     shown, seen = float(np.abs(drawn).sum()), float(np.abs(drawn[rows, columns]).sum())
     if shown > 0 and 1 - seen / shown >= WORTH_SAYING:
-        warnings.append(f"{1 - seen / shown:.0%} of the map lie on the padding beside the image, which is cut off.")
+        warnings.append(f"{1 - seen / shown:.0%} of the map lies on the padding beside the image, which is cut off.")
     return tuple(warnings)
 
 
