@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.engine import one_thread_per_product
 from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance, Want
 from vitrail.explanation.perturbing import batch_size, fill_warnings, inside, median_fill, quantity_asked, quantity_of
 from vitrail.records import ByteArray, FloatArray, Quantity
@@ -66,7 +67,8 @@ class Rise:
             rows, columns = inside(question.placements[number])
             image = pixels[rows, columns]
             fill = median_fill(image)
-            found = self._ask(model, question, number, fill, quantity)
+            with one_thread_per_product():  # beside the threads of the model, those of small products only wait
+                found = self._ask(model, question, number, fill, quantity)
             maps[number, rows, columns] = found.mean
             errors[number, rows, columns] = found.standard_error
             asked += 2 * found.pairs

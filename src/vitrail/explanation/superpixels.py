@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.engine import one_thread_per_product
 from vitrail.explanation.coalitions import Coalitions, Values, draw_coalitions, lime_coefficients, shapley_values
 from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance, Scores, Want
 from vitrail.explanation.perturbing import (
@@ -86,7 +87,8 @@ class _Superpixels:
             answers = quantity_of(bank.scores, target, quantity)
             none = float(quantity_of(bank.none, target, quantity)[0])
             whole = float(quantity_of(question.scores[number : number + 1], target, quantity)[0])
-            values, deviations, more, doubts = self._fit(bank.coalitions, answers, none, whole)
+            with one_thread_per_product():
+                values, deviations, more, doubts = self._fit(bank.coalitions, answers, none, whole)
             maps[number, rows, columns] = values[bank.segments]
             errors[number, rows, columns] = deviations[bank.segments]
             asked += len(answers) + 1
