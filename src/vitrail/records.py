@@ -7,7 +7,7 @@ Per-image columns of one manifest always have the same length and order as ``Man
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -807,6 +807,39 @@ class NetworkParts:
     biases: tuple[FloatArray, ...]
     activations: tuple[str, ...]
     replaced: dict[str, FloatArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class FeaturePlaces:
+    """What the features of a vector are and where in the model's input they are read.
+
+    Attributes:
+        boxes: Shape (dimension, 4): first row, first column, one past the last row, one past the last column. A feature of the
+            whole image has no place: its box is empty, all zeros.
+        groups: Names of kinds of features.
+        group: Number of each feature's kind, shape (dimension,).
+    """
+
+    boxes: IntArray
+    groups: tuple[str, ...]
+    group: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class TreeParts:
+    """What a packed model of trees is made of, as far as the values of its features need to know.
+
+    Attributes:
+        graph: The trees as a serialised ONNX model.
+        embed: Prepared pixels, uint8 (n, size, size, channels), to features, float32 (n, dimension).
+        scores: Features to scores (n, classes).
+        places: Where each feature is read.
+    """
+
+    graph: bytes
+    embed: Callable[[ByteArray], FloatArray]
+    scores: Callable[[FloatArray], npt.NDArray[np.float64]]
+    places: FeaturePlaces
 
 
 @dataclass(frozen=True)

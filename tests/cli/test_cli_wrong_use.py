@@ -249,9 +249,9 @@ def test_a_missing_image(finished, tmp_path, verb, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "words", "expected"),
     [
-        ("cnn", ["--method", "magic"], ["'magic'", "Choose one of: cam, grad-cam,", "occlusion."]),
+        ("cnn", ["--method", "magic"], ["'magic'", "Choose one of: cam, grad-cam,", "occlusion,"]),
         ("cnn", ["--target", "glioma"], ["does not know 'glioma'", "Choose one of: flat, round, stripes."]),
-        ("forest", ["--method", "grad-cam"], ["grad-cam: needs", "Use occlusion."]),
+        ("forest", ["--method", "grad-cam"], ["grad-cam: needs", "Use occlusion or "]),
     ],
 )
 def test_explanations_that_cannot_be(finished, tmp_path, model, words, expected):

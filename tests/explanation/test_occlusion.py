@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrail.explanation import Occlusion, Question, explain_pixels
+from vitrail.explanation.perturbing import batch_size
 from vitrail.records import Placement
 
 
@@ -123,3 +124,38 @@ def test_a_saturated_score_is_said():
     assert warns(BrightnessNetwork(weight=0.01), bright, "No single patch changes the score")
     assert not warns(BrightnessNetwork(weight=0.01), bright, "saturated")
     assert not warns(Keyhole(), noise(), "No single patch")
+
+
+def test_occlusion_agrees_with_captum():
+    import torch
+    from captum.attr import Occlusion as Reference
+
+    model = BrightnessNetwork(size=32, cells=8, weight=3.0)
+    pixels = noise(seed=5)
+    fill = float(np.rint(np.median(pixels)))
+    found = Occlusion().relevance(model, question(model, pixels)).maps[0]
+    asked = Reference(lambda images: torch.from_numpy(model.scores(images.numpy().astype(np.uint8).transpose(0, 2, 3, 1))))
+    image = torch.from_numpy(pixels.transpose(2, 0, 1)[np.newaxis].astype(np.float32))
+    expected = asked.attribute(image, (1, 4, 4), strides=(1, 2, 2), baselines=fill, target=1, perturbations_per_eval=32)
+    np.testing.assert_allclose(found, expected.numpy()[0, 0], rtol=1e-4, atol=1e-7)
+
+
+def test_a_contrast_is_measured_where_the_method_is_told_to_follow():
+    model = BrightnessNetwork(size=32, cells=8, weight=3.0)
+    pixels = noise(seed=5)
+    asked = Question(pixels[np.newaxis], (whole_image(32),), np.array([1]), model.scores(pixels[np.newaxis]), quantity="contrast")
+    assert Occlusion().relevance(model, asked).quantity == "probability"
+    found = Occlusion(quantity=None).relevance(model, asked)
+    assert found.quantity == "contrast"
+    patched = pixels.copy()
+    patched[:4, :4] = np.rint(np.median(pixels))
+    logits = [np.log(model.scores(each[np.newaxis])[0]) for each in (pixels, patched)]
+    assert found.maps[0, 0, 0] == pytest.approx((logits[0][1] - logits[0][0]) - (logits[1][1] - logits[1][0]), rel=1e-4)
+    assert Occlusion(quantity=None).relevance(model, question(model, pixels)).quantity == "probability"
+
+
+def test_large_images_go_in_smaller_batches():
+    assert batch_size(np.zeros((224, 224, 3), np.uint8)) == 64
+    assert batch_size(np.zeros((1024, 1024, 3), np.uint8)) < 10
+    assert batch_size(np.zeros((6000, 6000, 3), np.uint8)) == 1
+    assert batch_size(np.zeros((32, 32, 1), np.uint8), 7) == 7

@@ -12,9 +12,9 @@ from vitrail.records import Placement
 SIZE = 32
 
 
-BASE = ("grad-cam", "grad-cam-plus-plus", "layer-cam", "hires-cam", "occlusion")
+BASE = ("grad-cam", "grad-cam-plus-plus", "layer-cam", "hires-cam", "occlusion", "rise", "lime", "kernel-shap")
 """What is defined for models that are not made of a network's graph."""
-BOTH_WAYS = ("grad-cam", "hires-cam", "occlusion")
+BOTH_WAYS = ("grad-cam", "hires-cam", "occlusion", "rise", "lime", "kernel-shap")
 """Those of them that show what speaks against the class, too."""
 
 

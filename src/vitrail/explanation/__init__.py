@@ -8,6 +8,7 @@ from vitrail.explanation.explain_image import explain_file, explain_image, metho
 from vitrail.explanation.explainer import Cost, ExplainableModel, Explainer, Passes, Question, Relevance, Want
 from vitrail.explanation.occlusion import Occlusion
 from vitrail.explanation.picture import draw_map, write_picture
+from vitrail.explanation.rise import Rise
 from vitrail.explanation.run_explain import (
     ALL,
     AUTO,
@@ -22,6 +23,8 @@ from vitrail.explanation.run_explain import (
 )
 from vitrail.explanation.shown import ShownExplanation
 from vitrail.explanation.store import load_explanations, save_explanations, write_map
+from vitrail.explanation.superpixels import KernelShap, Lime
+from vitrail.explanation.trees import TreeShap
 
 __all__ = [
     "ALL",
@@ -32,12 +35,16 @@ __all__ = [
     "Explainer",
     "GradCam",
     "HiResCam",
+    "KernelShap",
+    "Lime",
     "Occlusion",
     "Passes",
     "PlannedMethod",
     "Question",
     "Relevance",
+    "Rise",
     "ShownExplanation",
+    "TreeShap",
     "Want",
     "choose_methods",
     "defined_methods",

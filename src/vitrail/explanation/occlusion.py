@@ -8,14 +8,22 @@ from itertools import product
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance, Want
-from vitrail.records import ByteArray, FloatArray
+from vitrail.explanation.perturbing import (
+    LARGEST_BATCH,
+    batch_size,
+    fill_warnings,
+    inside,
+    median_fill,
+    quantity_asked,
+    quantity_of,
+)
+from vitrail.records import ByteArray, FloatArray, Quantity
 
-SATURATED_SCORE = 0.999
 NEGLIGIBLE_DROP = 0.01
-VISIBLE_FILL = 0.2  # of the full range of grey levels
+SATURATED_SCORE = 0.999
+"""From here on, small losses of evidence hardly move a score."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +41,15 @@ class Occlusion:
     Attributes:
         patch: Side of the square patch as a share of the input's side.
         stride: Distance between patches as a share of the patch's side; at most 1, so that every pixel is covered.
-        batch: Covered images handed to the model at a time.
+        batch: Covered images handed to the model at a time, at most; fewer where they are large.
+        quantity: What is measured. By default always the score, whatever the question asks: only then may maps of several models
+            be averaged. ``None``: the contrast where that is asked, else the score.
     """
 
     patch: float = 1 / 8
     stride: float = 1 / 2
-    batch: int = 64
+    batch: int = LARGEST_BATCH
+    quantity: Quantity | None = "probability"
 
     needs: ClassVar[str] = "nothing but scores"
     wants: ClassVar[frozenset[Want]] = frozenset()
@@ -54,14 +65,15 @@ class Occlusion:
 
     def relevance(self, model: ExplainableModel, question: Question) -> Relevance:
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
-        found = [self._of_image(model, question, image) for image in range(len(question))]
+        quantity = quantity_asked(self.quantity, question)
+        found = [self._of_image(model, question, image, quantity) for image in range(len(question))]
         side, step = self._patch(model.recipe.size)
         return Relevance(
             maps=np.stack([one.map for one in found]),
             warnings=tuple(one.warnings for one in found),
             details={"patch": side, "stride": step},
             details_of=tuple({"fill": one.fill, "largest_change": one.largest_change} for one in found),
-            quantity="probability",
+            quantity=quantity,
             forward_passes=float(np.mean([one.patches for one in found])),
         )
 
@@ -70,12 +82,12 @@ class Occlusion:
         side = max(1, round(self.patch * size))
         return side, max(1, min(side, round(self.stride * side)))
 
-    def _of_image(self, model: ExplainableModel, question: Question, image: int) -> _Covered:
+    def _of_image(self, model: ExplainableModel, question: Question, image: int, quantity: Quantity) -> _Covered:
         pixels, placement = question.pixels[image], question.placements[image]
         target = int(question.targets[image])
-        score = float(question.scores[image, target])
-        shown = pixels[placement.inner_top : placement.inner_bottom, placement.inner_left : placement.inner_right]
-        fill = np.rint(np.median(shown, axis=(0, 1))).astype(np.uint8)
+        before = float(quantity_of(question.scores[image : image + 1], target, quantity)[0])
+        shown = pixels[inside(placement)]
+        fill = median_fill(shown)
         side, step = self._patch(len(pixels))
         rows = _spans(placement.inner_top, placement.inner_bottom, side=side, step=step)
         columns = _spans(placement.inner_left, placement.inner_right, side=side, step=step)
@@ -84,15 +96,18 @@ class Occlusion:
         total = np.zeros(pixels.shape[:2])
         covered = np.zeros(pixels.shape[:2])
         largest = 0.0
-        for group in _groups(patches, self.batch):
-            drops = score - model.scores(_cover(pixels, group, fill))[:, target]
+        for group in _groups(patches, batch_size(pixels, self.batch)):
+            drops = before - quantity_of(model.scores(_cover(pixels, group, fill)), target, quantity)
             for (row, column), drop in zip(group, drops, strict=True):
                 total[row, column] += drop
                 covered[row, column] += 1
             largest = max(largest, float(np.abs(drops).max()))
         return _Covered(
             map=(total / np.maximum(covered, 1)).astype(np.float32),
-            warnings=_warnings(shown, fill, score=score, largest=largest),
+            warnings=(
+                *fill_warnings(shown, fill, what="The patches"),
+                *_small_changes(float(question.scores[image, target]), largest, quantity),
+            ),
             fill=[int(value) for value in fill],
             largest_change=largest,
             patches=len(patches),
@@ -129,21 +144,12 @@ def _cover(pixels: ByteArray, patches: tuple[tuple[slice, slice], ...], fill: By
     return copies
 
 
-def _warnings(image: npt.NDArray[np.uint8], fill: ByteArray, *, score: float, largest: float) -> tuple[str, ...]:
-    """Say when the patches were a stimulus of their own, and when the score could hardly move."""
-    warnings = []
-    contrast = float(np.abs(image.astype(np.int16) - fill).mean())
-    if contrast > VISIBLE_FILL * 255:
-        warnings.append(
-            f"The patches stand out: their fill differs from the image by {contrast:.0f} of 255 grey levels on average. "
-            "Part of the effect may come from the edges of the patch."
-        )
-    if 0 < largest < NEGLIGIBLE_DROP:
-        saturated = (
-            f" The score is saturated ({score:.4f}), so that small losses hardly move it." if score > SATURATED_SCORE else ""
-        )
-        warnings.append(
-            f"No single patch changes the score by more than {largest:.2g}: the evidence is spread or redundant, "
-            f"and the map enlarges small differences.{saturated}"
-        )
-    return tuple(warnings)
+def _small_changes(score: float, largest: float, quantity: Quantity) -> tuple[str, ...]:
+    """Say when the score could hardly move."""
+    if quantity != "probability" or not 0 < largest < NEGLIGIBLE_DROP:
+        return ()
+    saturated = f" The score is saturated ({score:.4f}), so that small losses hardly move it." if score > SATURATED_SCORE else ""
+    return (
+        f"No single patch changes the score by more than {largest:.2g}: the evidence is spread or redundant, "
+        f"and the map enlarges small differences.{saturated}",
+    )

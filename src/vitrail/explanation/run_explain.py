@@ -18,6 +18,9 @@ from vitrail.explanation.gradients import Gradient, GradientTimesInput, GuidedBa
 from vitrail.explanation.occlusion import Occlusion
 from vitrail.explanation.passes import SharedPasses, named_layer
 from vitrail.explanation.path_gradients import ExpectedGradients, IntegratedGradients, SmoothGrad
+from vitrail.explanation.rise import Rise
+from vitrail.explanation.superpixels import KernelShap, Lime
+from vitrail.explanation.trees import TreeShap
 from vitrail.preprocess import restore_map
 from vitrail.records import ByteArray, Explanation, FloatArray, Placement, Quantity
 
@@ -36,6 +39,10 @@ EXPLAINERS: MappingProxyType[str, Explainer] = MappingProxyType(
         "expected-gradients": ExpectedGradients(),
         "smooth-grad": SmoothGrad(),
         "occlusion": Occlusion(),
+        "rise": Rise(),
+        "lime": Lime(),
+        "kernel-shap": KernelShap(),
+        "tree-shap": TreeShap(),
     }
 )
 

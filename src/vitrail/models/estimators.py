@@ -58,7 +58,28 @@ def to_onnx(estimator: Any, dimension: int) -> bytes:
             options={"zipmap": False},
             custom_conversion_functions={HistGradientBoostingClassifier: _convert_boosted},
         )
+    _tell_visits(graph, _visits(estimator))
     return bytes(graph.SerializeToString())
+
+
+def _visits(estimator: Any) -> list[float]:
+    """Return how much of the training images went through each node, tree by tree; nothing where there are no trees."""
+    last = getattr(estimator, "steps", [("", estimator)])[-1][1]
+    if hasattr(last, "_predictors"):  # boosted trees of scikit-learn
+        return [float(count) for of_round in last._predictors for tree in of_round for count in tree.nodes["count"]]
+    trees = [getattr(tree, "tree_", None) for tree in getattr(last, "estimators_", [])]
+    return [float(weight) for tree in trees if tree is not None for weight in tree.weighted_n_node_samples]
+
+
+def _tell_visits(graph: Any, visits: list[float]) -> None:
+    """Write the visits of the nodes where ONNX has a place for them and skl2onnx writes ones; they change no answer.
+
+    Explanations need them: what a tree expects where it is not told a feature is the mean of both ways, by their visits.
+    """
+    for node in graph.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "nodes_hitrates" and len(attribute.floats) == len(visits):
+                attribute.floats[:] = visits
 
 
 def _convert_boosted(scope: Any, operator: Any, container: Any) -> None:

@@ -25,10 +25,11 @@ from vitrail.decision import Decision
 from vitrail.errors import PackageError, UsageError
 from vitrail.models.answering import Package, WeightedModel, weighted_mean
 from vitrail.models.embedders import DescriptorEmbedder, OnnxEmbedder, Pooling, load_embedder
+from vitrail.models.feature_places import feature_places
 from vitrail.models.heads import DenseHead, EstimatorHead, Scores, load_head
 from vitrail.models.proof import GoldenAnswer, ask_golden_questions, check_hashes, golden_answers, write_hashes
 from vitrail.preprocess import VIEWS, View, prepare_file, seen
-from vitrail.records import ByteArray, FloatArray, NetworkParts, Placement, Recipe
+from vitrail.records import ByteArray, FloatArray, NetworkParts, Placement, Recipe, TreeParts
 from vitrail.storage import file_sha256, read_record, whole_folder, write_record
 
 FORMAT: Literal[1] = 1
@@ -165,6 +166,14 @@ class ModelPackage(Package):
             return None
         trunk, head = self.embedder, self.head
         return NetworkParts(trunk.path, self.recipe, trunk.pooling, head.weights, head.biases, head.activations)
+
+    @cached_property
+    def trees(self) -> TreeParts | None:
+        """What the values of features need to know of an estimator on hand-made features; ``None`` for all else."""
+        if not isinstance(self.embedder, DescriptorEmbedder) or not isinstance(self.head, EstimatorHead):
+            return None
+        places = feature_places(self.embedder.features, self.recipe.size)
+        return TreeParts(self.head.graph, self.embedder.embed, self.head.scores, places)
 
     def embed_with_maps(self, pixels: ByteArray) -> tuple[FloatArray, FloatArray] | None:
         """Return feature maps (maps, height, width) and vector of one prepared image; ``None`` without feature maps."""
