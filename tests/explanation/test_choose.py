@@ -30,6 +30,7 @@ class _File:
     fingerprint = "a" * 64
     views = (0,)
     network = None
+    decision = None
 
     @property
     def parts(self):
