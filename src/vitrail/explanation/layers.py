@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from vitrail.errors import UsageError
 from vitrail.explanation.graph import ACTIVATIONS, INPUT, LOGITS, NetworkGraph, network_graph
+from vitrail.explanation.layout import Layout, reshaped, turned
 from vitrail.explanation.onnx_operators import Node
 from vitrail.records import NetworkParts
 
@@ -51,48 +51,6 @@ _KEEPING = frozenset(
     }
 )
 _MIXING = frozenset(("Add", "Sub", "Mul", "Div", "Where", "Max", "Min", "Sum"))
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the places of a value (n, ...) lie on the image.
-
-    Attributes:
-        kind: ``maps`` (n, C, h, w), ``maps last`` (n, h, w, C), ``tokens`` (n, prefix + h w + suffix, C) or ``tokens last``
-            (n, C, the same); tokens run row by row.
-        rows: h.
-        columns: w.
-        prefix: Tokens before those of the image: class, distillation, registers.
-        suffix: Tokens after them.
-    """
-
-    kind: Literal["maps", "maps last", "tokens", "tokens last"]
-    rows: int
-    columns: int
-    prefix: int = 0
-    suffix: int = 0
-
-    @property
-    def tokens(self) -> int:
-        """How many tokens there are, those that are no part of the image included."""
-        return self.prefix + self.rows * self.columns + self.suffix
-
-    def reached(self, places: tuple[Tensor, ...]) -> bool:
-        """Return whether anything reaches a place on the image, of whether it does per axis of a value after the first."""
-        if self.kind in ("maps", "maps last"):
-            return bool(places[0].any())
-        tokens = places[0] if self.kind == "tokens" else places[1]
-        return bool(tokens[self.prefix : self.prefix + self.rows * self.columns].any())
-
-    def maps(self, value: Tensor) -> Tensor:
-        """Return the value as maps (n, C, h, w); tokens that are no part of the image are left out."""
-        if self.kind == "maps":
-            return value
-        if self.kind == "maps last":
-            return value.permute(0, 3, 1, 2)
-        of_image = slice(self.prefix, self.prefix + self.rows * self.columns)
-        tokens = value[:, of_image].mT if self.kind == "tokens" else value[:, :, of_image]
-        return tokens.reshape(*tokens.shape[:2], self.rows, self.columns)
 
 
 @dataclass(frozen=True)
@@ -209,12 +167,12 @@ class Layers:
         elif node.operator == "Concat":
             followed = self._joined(node, known, shapes)
         elif node.operator == "Transpose" and layout is not None:
-            followed = _turned(layout, tuple(node.attributes.get("perm", ())))
+            followed = turned(layout, tuple(node.attributes.get("perm", ())))
         elif node.operator in ("Reshape", "Flatten", "Slice", "Pad") and layout is not None:
-            followed = _reshaped(layout, before, output, cut=self._cut(node))
+            followed = reshaped(layout, before, output, cut=self._cut(node))
         else:
             followed = None
-        if followed is not None and _fits(followed, output):
+        if followed is not None and followed.fits(output, _PROBE_IMAGES):
             return followed
         return self._supposed(node, output) if self._is_stream(node) else None
 
@@ -230,7 +188,11 @@ class Layers:
             layout = Layout("tokens", side, side)
         else:
             return None
-        return layout if 1 < side < size and size % side == 0 and _fits(layout, shape) and layout.rows == layout.columns else None
+        return (
+            layout
+            if 1 < side < size and size % side == 0 and layout.fits(shape, _PROBE_IMAGES) and layout.rows == layout.columns
+            else None
+        )
 
     def _cut(self, node: Node) -> tuple[int, int] | None:
         """Return the axis and the first place of a ``Slice`` along one axis with step 1."""
@@ -248,8 +210,11 @@ class Layers:
         if not with_layout:
             return None
         layout = known[with_layout[0]]
-        channels = {"maps": 1, "maps last": 3, "tokens": 2, "tokens last": 1}[layout.kind]
-        if axis == channels and len(with_layout) == len(node.inputs) and all(known[name] == layout for name in with_layout):
+        if (
+            axis == layout.channel_axis
+            and len(with_layout) == len(node.inputs)
+            and all(known[name] == layout for name in with_layout)
+        ):
             return layout
         if layout.kind == "tokens" and axis == 1 and len(with_layout) == 1 and len(output) == 3:
             place = node.inputs.index(with_layout[0])
@@ -274,7 +239,7 @@ class Layers:
             if name in names:
                 name = f"{name}:{len(names)}"
             names.add(name)
-            channels = shapes[value][{"maps": 1, "maps last": 3, "tokens": 2, "tokens last": 1}[layout.kind]]
+            channels = shapes[value][layout.channel_axis]
             found.append(Layer(name, value, channels, layout))
         return tuple(found)
 
@@ -385,50 +350,6 @@ def _places(gradient: Tensor) -> tuple[Tensor, ...]:
     away = gradient != 0
     axes = range(1, gradient.ndim)
     return tuple(away.any(dim=0).amax(dim=[other - 1 for other in axes if other != axis]) for axis in axes)
-
-
-def _fits(layout: Layout, shape: tuple[int, ...]) -> bool:
-    """Return whether a value of this shape can have the layout."""
-    if shape[:1] != (_PROBE_IMAGES,):
-        return False
-    if layout.kind in ("maps", "maps last"):
-        return len(shape) == 4 and (shape[2:] if layout.kind == "maps" else shape[1:3]) == (layout.rows, layout.columns)
-    return len(shape) == 3 and shape[1 if layout.kind == "tokens" else 2] == layout.tokens
-
-
-_TURNS: dict[tuple[str, tuple[int, ...]], Literal["maps", "maps last", "tokens", "tokens last"]] = {
-    ("maps", (0, 2, 3, 1)): "maps last",
-    ("maps last", (0, 3, 1, 2)): "maps",
-    ("tokens", (0, 2, 1)): "tokens last",
-    ("tokens last", (0, 2, 1)): "tokens",
-}
-
-
-def _turned(layout: Layout, order: tuple[int, ...]) -> Layout | None:
-    kind = _TURNS.get((layout.kind, order))
-    return None if kind is None else replace(layout, kind=kind)
-
-
-def _reshaped(layout: Layout, before: tuple[int, ...], after: tuple[int, ...], *, cut: tuple[int, int] | None) -> Layout | None:
-    """Return the layout after maps were flattened to tokens, tokens were unflattened, or tokens were cut off."""
-    if before == after:
-        return layout
-    cells = layout.rows * layout.columns
-    if len(before) == 4 and len(after) == 3:
-        if layout.kind == "maps" and after[1:] == (before[1], cells):
-            return replace(layout, kind="tokens last")
-        if layout.kind == "maps last" and after[1:] == (cells, before[3]):
-            return replace(layout, kind="tokens")
-    if len(before) == 3 and len(after) == 4 and layout.tokens == cells:
-        if layout.kind == "tokens last" and after[1:] == (before[1], layout.rows, layout.columns):
-            return replace(layout, kind="maps")
-        if layout.kind == "tokens" and after[1:] == (layout.rows, layout.columns, before[2]):
-            return replace(layout, kind="maps last")
-    if layout.kind == "tokens" and cut is not None and cut[0] in (1, -2) and len(after) == 3 and cut[1] >= 0:
-        lost = before[1] - after[1] - cut[1]  # tokens cut off at the end
-        if cut[1] <= layout.prefix and 0 <= lost <= layout.suffix:
-            return replace(layout, prefix=layout.prefix - cut[1], suffix=layout.suffix - lost)
-    return None
 
 
 @lru_cache(maxsize=2)
