@@ -26,7 +26,8 @@ QUICK = {
 }
 MANY = [name for name in EXPLAINERS if name not in QUICK]
 DRAWING = ("expected-gradients", "smooth-grad")
-"""Methods that draw at random."""
+"""Methods that draw at random and need a gradient."""
+WITH_ERRORS = (*DRAWING, "rise", "lime", "kernel-shap")
 
 
 def defined(model, among=tuple(EXPLAINERS)):
@@ -54,7 +55,7 @@ def check(model, methods):
             assert np.isfinite(one.map).all() and (np.abs(one.map).max() > 0 or nothing), name
             assert one.method == name and one.forward_passes > 0 and one.seconds > 0
             assert (one.seed, one.package) == (4, model.fingerprint)
-            assert (one.standard_error is not None) == (name in DRAWING)
+            assert (one.standard_error is not None) == (name in WITH_ERRORS)
         scale = np.abs(explanations[1].map).max() + 1e-12
         np.testing.assert_allclose(again[name][0].map, explanations[1].map, atol=2e-4 * scale, rtol=0, err_msg=name)
     np.testing.assert_array_equal(pixels, kept)
