@@ -371,6 +371,30 @@ class Layers:
             )
         return tuple(found)
 
+    @cached_property
+    def stream(self) -> Layer | None:
+        """The sum of a shortcut and what it goes round that the last attention over the whole image takes; ``None``: none."""
+        places = [place for place in self.attentions if place.layout is not None]
+        if not places:
+            return None
+        order = {name: number for number, name in enumerate(self.graph.values)}
+        before = [
+            layer
+            for layer in self.layers
+            if layer.layout == places[-1].layout
+            and order[layer.value] < order[places[-1].softmax]
+            and (node := self.graph.maker(layer.value)) is not None
+            and node.operator == "Add"
+            and self._is_stream(node)
+        ]
+        return before[-1] if before else None
+
+    def read_queries(self, place: AttentionPlace) -> tuple[int, ...]:
+        """Return the tokens whose sums of values at a place reach the logits: of the last place, those that the head reads."""
+        _, reached = self._probe
+        found = reached.get(place.product)
+        return () if found is None else tuple(torch.nonzero(found[1]).reshape(-1).tolist())
+
     def _is_product(self, value: str) -> bool:
         """Return whether a value is a matrix product, with at most scale, bias, mask and changes of shape after it."""
         for _ in range(12):
