@@ -43,7 +43,11 @@ def test_channels_come_in_the_order_of_their_weight_for_the_class():
     assert sheet.titles[0].startswith(f"channel {weights.argmax()} weight") and sheet.target == "c"
     varied = channel_sheet(model, pixels[0], by="variance", count=99)
     assert varied.maps.shape == (6, 8, 8) and np.all(np.diff(varied.maps.var(axis=(1, 2))) <= 1e-9)
-    for wrong, expected in (({"count": 0}, "at least 1"), ({"target": "z"}, "does not know 'z'"), ({"layer": "no"}, "must be one of")):
+    for wrong, expected in (
+        ({"count": 0}, "at least 1"),
+        ({"target": "z"}, "does not know 'z'"),
+        ({"layer": "no"}, "must be one of"),
+    ):
         with pytest.raises(UsageError, match=expected):
             channel_sheet(model, pixels[0], **wrong)
 

@@ -32,7 +32,9 @@ def network(name):
     """Return a timm model whose attention is far from even, and the package of it."""
     torch.manual_seed(7)
     architecture, wishes = NETWORKS[name]
-    model = settle(timm.create_model(architecture, pretrained=False, num_classes=0, **{**SMALL_VIT, "depth": 3, **wishes}), seed=2)
+    model = settle(
+        timm.create_model(architecture, pretrained=False, num_classes=0, **{**SMALL_VIT, "depth": 3, **wishes}), seed=2
+    )
     with torch.no_grad():
         for block in model.blocks:
             block.attn.fused_attn = False
@@ -111,6 +113,10 @@ def slow_gradient_rollout(attentions, gradients):
 FUSE = {"mean": lambda a: a.mean(dim=1), "max": lambda a: a.amax(dim=1), "min": lambda a: a.amin(dim=1)}
 
 
+def second_head(attention):
+    return attention[:, 1]
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_attention_is_the_row_that_is_read(name):
     pixels, attentions, _ = seen(name)
@@ -122,7 +128,12 @@ def test_attention_is_the_row_that_is_read(name):
 
 @pytest.mark.parametrize(
     ("layer", "block", "fuse"),
-    [("blocks.0", 0, FUSE["mean"]), ("blocks.1.attn:max", 1, FUSE["max"]), ("last:min", 2, FUSE["min"]), (":1", 2, lambda a: a[:, 1])],
+    [
+        ("blocks.0", 0, FUSE["mean"]),
+        ("blocks.1.attn:max", 1, FUSE["max"]),
+        ("last:min", 2, FUSE["min"]),
+        (":1", 2, lambda a: a[:, 1]),
+    ],
 )
 def test_block_and_head_are_chosen_by_name(layer, block, fuse):
     pixels, attentions, _ = seen("class")
@@ -155,7 +166,7 @@ def test_gradient_rollout_is_the_sum_of_products_of_all_matrices(name):
 
 def test_the_widely_copied_code_gives_other_maps():
     """Gradients caught on the way back are in the order of the way back; row sums without keepdim divide columns."""
-    pixels, attentions, gradients = seen("class")
+    _, attentions, gradients = seen("class")
     right = read_rows(slow_gradient_rollout(attentions, gradients), "class")[:, 1:]
     wrong = read_rows(slow_gradient_rollout(attentions, gradients[::-1]), "class")[:, 1:]
     assert min(float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in zip(right, wrong, strict=True)) < 0.95
@@ -227,7 +238,12 @@ def test_a_layer_without_attention_is_told_where_other_methods_use_it():
     package, pixels = network("class")[1], seen("class")[0]
     places = (whole_image(SIZE),) * 3
     found = explain_batch(
-        package, pixels, places, images=("a", "b", "c"), methods=("attention", "grad-cam"), layer="blocks.1.norm1.LayerNormalization"
+        package,
+        pixels,
+        places,
+        images=("a", "b", "c"),
+        methods=("attention", "grad-cam"),
+        layer="blocks.1.norm1.LayerNormalization",
     )
     assert "There is no attention at 'blocks.1.norm1" in " ".join(found["attention"][0].warnings)
     assert found["grad-cam"][0].layer == "blocks.1.norm1.LayerNormalization"
