@@ -164,6 +164,7 @@ def explain_files(
 
 def _attention_sheets(package: Package, images: Sequence[Path], output: Path, progress: Progress) -> list[dict[str, Any]]:
     """Write for each image where every head of every block looks, as one picture, and the maps of it, in cells."""
+    methods_of(package, ("attention",))  # of several models there is no common sheet
     model = package.parts[0].model.plain
     answers: list[dict[str, Any]] = []
     with progress.task("Explaining", len(images)) as advance:
