@@ -18,6 +18,8 @@ from vitrail.explanation import (
     AUTO,
     PlannedMethod,
     ShownExplanation,
+    attention_sheet,
+    channel_sheet,
     explain_file,
     explain_image,
     methods_of,
@@ -26,6 +28,7 @@ from vitrail.explanation import (
     write_picture,
 )
 from vitrail.explanation.grading import chosen_words, graded, kept_grades
+from vitrail.explanation.passes import LAST_MAPS
 from vitrail.models import Package, load_package
 from vitrail.progress import SILENT, Progress
 from vitrail.records import Explanation, Quantity
@@ -51,7 +54,8 @@ def explain(
             ``occlusion``; ``None`` or ``auto``: the first that suits the model.
         target: The class to explain; ``None``: the predicted one.
         layer: For methods by feature maps: the name of a layer or of a module, for example ``blocks.5``; empty: the last feature
-            maps.
+            maps. For ``attention``: the name of a block; after a colon how its heads are joined, or one of them:
+            ``blocks.5:max``, ``blocks.5:2``. A name that is none is answered by those that are.
         quantity: What is explained: the class's ``logit``, its ``probability``, or its ``contrast`` to the next class.
         seed: Of methods that draw at random: same seed, same map.
 
@@ -109,7 +113,7 @@ def explain_files(
         method: How; ``None`` or ``auto``: the one that was graded as the most faithful for this model, where its grades lie
             beside the package, else the first that suits; ``all``: every method that is defined for it.
         target: Class to explain; ``None``: the predicted one.
-        layer: See :func:`explain`.
+        layer: See :func:`explain`. Of ``attention`` alone, ``all``: one sheet of all blocks and heads per image.
         quantity: See :func:`explain`.
         seed: See :func:`explain`.
         output: Folder for the maps (``.npy``, float32, the upright image's height and width) and pictures (``.png``).
@@ -119,13 +123,15 @@ def explain_files(
     Returns:
         What ``vitrail explain --json`` prints, one entry per image and method in their order; an image that could not be read
         has an ``error`` and nulls elsewhere, a method that ``all`` leaves out is there once per image with the reason under
-        ``refused``.
+        ``refused``. ``activations`` alone has a ``sheet`` of single channels.
 
     Raises:
         UsageError: The package, the method, the layer or the target cannot be used.
     """
     check_writable(output)
     package = load_package(package_folder)
+    if method == "attention" and layer == "all":
+        return _attention_sheets(package, images, output, progress)
     refused: list[PlannedMethod] = []
     if method == ALL:
         plan, seconds = explanation_plan(package, method)
@@ -160,9 +166,55 @@ def explain_files(
                     words = {"chosen": chosen_words(chosen)}
                     found = {name: replace(one, parameters={**one.parameters, **words}) for name, one in found.items()}
                 answers += [answer | _written(one, image, output, number, package.name) for one in found.values()]
+                if method == "activations":
+                    answers[-1]["sheet"] = _channels(package, image, output, number, found[method])
                 answers += [answer | {"method": one.method, "refused": one.refusal} for one in refused]
             advance()
     return answers
+
+
+def _attention_sheets(package: Package, images: Sequence[Path], output: Path, progress: Progress) -> list[dict[str, Any]]:
+    """Write for each image where every head of every block looks, as one picture, and the maps of it, in cells."""
+    methods_of(package, ("attention",))  # of several models there is no common sheet
+    model = package.parts[0].model.plain
+    answers: list[dict[str, Any]] = []
+    with progress.task("Explaining", len(images)) as advance:
+        for number, image in enumerate(images):
+            answer: dict[str, Any] = {
+                "image": str(image),
+                "method": "attention",
+                "layer": "all",
+                "parameters": {},
+                "warnings": [],
+            }
+            try:
+                pixels, _ = model.prepare(image)
+            except DataError as error:
+                answers.append({**answer, **dict.fromkeys(("target", "score", "map", "picture")), "error": str(error)})
+            else:
+                sheet = attention_sheet(model, pixels)
+                stem = output / f"{number:03d}-{image.stem[:60]}-{package.name[:40]}-attention-all"
+                answer |= {"target": sheet.target, "score": sheet.score, "parameters": {"panels": list(sheet.titles)}}
+                files = {"map": str(sheet.save(f"{stem}.npy")), "picture": str(sheet.save(f"{stem}.png"))}
+                answers.append(answer | files | {"warnings": [SHEET_GEOMETRY]})
+            advance()
+    return answers
+
+
+SHEET_GEOMETRY = "A sheet is drawn over what the model was given, not over the original image; its maps are in cells."
+
+
+def _channels(package: Package, image: Path, output: Path, number: int, explanation: Explanation) -> str:
+    """Draw the channels of a layer that weigh most for the class, and return where."""
+    model = package.parts[0].model.plain
+    sheet = channel_sheet(
+        model,
+        model.prepare(image)[0],
+        layer="" if explanation.layer == LAST_MAPS else explanation.layer,
+        target=explanation.target,
+        quantity=explanation.quantity,
+    )
+    return str(sheet.save(output / f"{number:03d}-{image.stem[:60]}-{package.name[:40]}-activations-channels.png"))
 
 
 def _written(explanation: Explanation, image: Path, output: Path, number: int, name: str) -> dict[str, Any]:

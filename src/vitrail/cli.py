@@ -428,7 +428,12 @@ def explain(
     target: Annotated[str | None, typer.Option("--target", help="Class to explain; default: the predicted one.")] = None,
     layer: Annotated[
         str,
-        typer.Option("--layer", help="For methods by feature maps: a layer or module, such as blocks.5.", show_default="last"),
+        typer.Option(
+            "--layer",
+            help="For methods by feature maps: a layer or module, such as blocks.5. For attention: a block, with :max, :min or "
+            ":HEAD for its heads, or all for a sheet of every head. Any other word lists the names.",
+            show_default="last",
+        ),
     ] = "",
     quantity: Annotated[
         str, typer.Option("--quantity", help="What is explained: the class's logit, probability, or contrast to the next class.")

@@ -62,6 +62,16 @@ def test_wishes_that_cannot_be_are_told_before_work_begins(finished, image, tmp_
     assert not (tmp_path / "maps").exists()
 
 
+def test_activations_come_with_a_sheet_of_channels(finished, image, tmp_path):
+    (item,) = answer("explain", finished.package("cnn"), image, "--method", "activations", "--output", tmp_path)
+    with Image.open(item["sheet"]) as sheet, Image.open(item["picture"]) as picture:
+        assert sheet.size[0] > 128 and sheet.size != picture.size
+    refused = ask(
+        "explain", finished.package("cnn"), image, "--method", "attention", "--layer", "all", "--output", tmp_path / "a"
+    )
+    assert refused.exit_code == 2 and "has no attention" in " ".join(refused.stderr.replace("│", " ").split())
+
+
 def test_auto_says_how_it_chose(finished, image, tmp_path):
     assert "none was graded" in ask("explain", finished.package("cnn"), image, "--output", tmp_path).stdout
     (item,) = answer("explain", finished.package("cnn"), image, "--method", "auto", "--output", tmp_path)

@@ -22,8 +22,13 @@ QUICK = {
         "gradient",
         "gradient-times-input",
         "guided-backpropagation",
+        "attention",
+        "attention-rollout",
+        "gradient-rollout",
+        "activations",
     )
 }
+ATTENTION = {"attention", "attention-rollout", "gradient-rollout"}
 MANY = [name for name in EXPLAINERS if name not in QUICK]
 DRAWING = ("expected-gradients", "smooth-grad")
 """Methods that draw at random and need a gradient."""
@@ -94,15 +99,15 @@ def test_the_same_seed_gives_the_same_map_and_another_one_another(name):
 @pytest.mark.parametrize(
     ("name", "missing"),
     [
-        ("cnn", set()),
-        ("cnn-hidden", {"cam"}),
-        ("cnn-gelu", {"cam", "guided-backpropagation"}),
-        ("dense", {"cam", "grad-cam", "grad-cam-plus-plus", "layer-cam", "hires-cam"}),
-        ("mobilenet", set()),
-        ("convnext", {"cam", "guided-backpropagation"}),
+        ("cnn", ATTENTION),
+        ("cnn-hidden", {"cam", *ATTENTION}),
+        ("cnn-gelu", {"cam", "guided-backpropagation", *ATTENTION}),
+        ("dense", {"cam", "grad-cam", "grad-cam-plus-plus", "layer-cam", "hires-cam", "activations", *ATTENTION}),
+        ("mobilenet", ATTENTION),
+        ("convnext", {"cam", "guided-backpropagation", *ATTENTION}),
         ("transformer", {"guided-backpropagation"}),
         ("vit-class", {"cam", "guided-backpropagation"}),
-        ("swin", {"cam", "guided-backpropagation"}),
+        ("swin", {"cam", "guided-backpropagation", *ATTENTION}),
     ],
 )
 def test_which_methods_are_defined_for_which_family(name, missing):
@@ -139,7 +144,7 @@ def test_the_plan_counts_what_is_shared_once():
 def test_costs_are_what_was_said(monkeypatch):
     model = family("cnn")
     pixels = pixels_for(model)
-    for name in ("gradient", "expected-gradients", "smooth-grad", "grad-cam", "cam", "guided-backpropagation"):
+    for name in ("gradient", "expected-gradients", "smooth-grad", "grad-cam", "cam", "guided-backpropagation", "activations"):
         (planned,) = plan_methods(model, (name,))
         (one,) = explained(model, pixels, (name,))[name]
         assert (one.forward_passes, one.backward_passes) == (planned.forward, planned.backward), name

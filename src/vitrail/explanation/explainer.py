@@ -112,6 +112,10 @@ class Passes(Protocol):
         """Return the gradient of the explained quantity with respect to each of those, same shapes."""
         ...
 
+    def token_norms(self) -> FloatArray:
+        """Return the length of every image token's vector before the last attention, (n, tokens); (n, 0): there are none."""
+        ...
+
 
 @dataclass(frozen=True)
 class Question:

@@ -7,8 +7,9 @@ a class token put before them is a prefix. What cannot be followed has no layout
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch import Tensor
 from vitrail.errors import UsageError
 from vitrail.explanation.graph import ACTIVATIONS, INPUT, LOGITS, NetworkGraph, network_graph
 from vitrail.explanation.layout import Layout, reshaped, turned
-from vitrail.explanation.onnx_operators import Node
+from vitrail.explanation.onnx_operators import OPERATORS, Node, Rule
 from vitrail.records import NetworkParts
 
 _PROBE_IMAGES = 2
@@ -117,17 +118,31 @@ class Layers:
     @cached_property
     def _probe(self) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[Tensor, ...]]]:
         """Return the shape of every value; and of those on which the logits depend, per axis after the first, at which places
-        they do. Only that is kept: the values themselves fill much memory.
+        they do. Only that is kept, and each value is let go as soon as it was used: together they fill much memory.
         """
         recipe = self.graph.parts.recipe
         noise = torch.rand(_PROBE_IMAGES, recipe.channels, recipe.size, recipe.size, generator=torch.Generator().manual_seed(0))
-        found = self.graph.run({INPUT: noise.requires_grad_()}, self.graph.values)
-        shapes = {INPUT: tuple(noise.shape), **{name: tuple(value.shape) for name, value in found.items()}}
-        learning = {name: value for name, value in found.items() if value.requires_grad and name != LOGITS and value.ndim > 2}
-        weighting = torch.linspace(-1, 1, found[LOGITS].shape[1]) + 0.1
-        total = (found[LOGITS] * weighting).sum()
-        gradients = torch.autograd.grad(total, list(learning.values()), allow_unused=True) if learning else ()
-        reached = {name: _places(one) for name, one in zip(learning, gradients, strict=True) if one is not None}
+        shapes: dict[str, tuple[int, ...]] = {INPUT: tuple(noise.shape)}
+        reached: dict[str, tuple[Tensor, ...]] = {}
+
+        def noting(name: str, gradient: Tensor) -> None:
+            reached[name] = _places(gradient)
+
+        def watched(node: Node, inputs: Sequence[Tensor | None]) -> Tensor | tuple[Tensor, ...]:
+            answer = OPERATORS[node.operator](node, inputs)
+            for name, value in zip(node.outputs, answer if isinstance(answer, tuple) else (answer,), strict=False):
+                shapes[name] = tuple(value.shape)
+                if value.requires_grad and name != LOGITS and value.ndim > 2:
+                    value.register_hook(partial(noting, name))  # type: ignore[no-untyped-call]
+            return answer
+
+        rules: dict[str, Rule] = {node.name: watched for node in self.graph.nodes}
+        taken = {name for node in self.graph.nodes for name in node.inputs}
+        ends = [name for name in self.graph.values if name not in taken]
+        logits = self.graph.run({INPUT: noise.requires_grad_()}, (LOGITS, *ends), rules=rules)[LOGITS]
+        weighting = torch.linspace(-1, 1, logits.shape[1]) + 0.1
+        if logits.requires_grad:
+            torch.autograd.grad((logits * weighting).sum(), noise, allow_unused=True)
         return shapes, reached
 
     @cached_property
@@ -324,6 +339,30 @@ class Layers:
                 )
             )
         return tuple(found)
+
+    @cached_property
+    def stream(self) -> Layer | None:
+        """The sum of a shortcut and what it goes round that the last attention over the whole image takes; ``None``: none."""
+        places = [place for place in self.attentions if place.layout is not None]
+        if not places:
+            return None
+        order = {name: number for number, name in enumerate(self.graph.values)}
+        before = [
+            layer
+            for layer in self.layers
+            if layer.layout == places[-1].layout
+            and order[layer.value] < order[places[-1].softmax]
+            and (node := self.graph.maker(layer.value)) is not None
+            and node.operator == "Add"
+            and self._is_stream(node)
+        ]
+        return before[-1] if before else None
+
+    def read_queries(self, place: AttentionPlace) -> tuple[int, ...]:
+        """Return the tokens whose sums of values at a place reach the logits: of the last place, those that the head reads."""
+        _, reached = self._probe
+        found = reached.get(place.product)
+        return () if found is None else tuple(torch.nonzero(found[1]).reshape(-1).tolist())
 
     def _is_product(self, value: str) -> bool:
         """Return whether a value is a matrix product, with at most scale, bias, mask and changes of shape after it."""

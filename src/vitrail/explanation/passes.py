@@ -30,6 +30,8 @@ CHUNK = 4
 """Images that pass through the graph together: what is recorded for the way back is kept in memory."""
 LAST_MAPS = "last feature maps"
 """What a result calls the layer where the closed form was used."""
+ATTENTION_BYTES = 200_000_000
+"""Attention and its gradients that are kept at a time: of more images than that, some are explained after the others."""
 SAME_ANSWER = 1e-3
 """Largest difference of a score between the package and its graph."""
 
@@ -120,7 +122,7 @@ class SharedPasses:
         return self._maps(layer)[0]
 
     def feature_map_gradient(self, layer: str = "") -> FloatArray:
-        """Return the gradient at the layer, (n, C, h, w)."""
+        """Return the gradient at the layer, (n, C, h, w); nothing where it was not announced."""
         return self._maps(layer)[1]
 
     def attentions(self) -> tuple[FloatArray, ...]:
@@ -128,8 +130,12 @@ class SharedPasses:
         return self._found.attentions
 
     def attention_gradients(self) -> tuple[FloatArray, ...]:
-        """Return the gradient at each of those, same shapes."""
+        """Return the gradient at each of those, same shapes; none where it was not announced."""
         return self._found.attention_gradients
+
+    def token_norms(self) -> FloatArray:
+        """Return the length of every image token's vector before the last attention, (n, tokens); (n, 0): there are none."""
+        return self._found.token_norms
 
     # ---------------------------------------------------------------- computing
 
@@ -157,13 +163,19 @@ class SharedPasses:
     @cached_property
     def _found(self) -> _Found:
         parts = [self._chunk(start) for start in range(0, len(self.pixels), CHUNK)]
-        places = range(len(parts[0].attentions))
+        if len(parts) == 1:
+            return parts[0]
+
+        def together(one: str) -> tuple[FloatArray, ...]:
+            return tuple(np.concatenate(of_place) for of_place in zip(*(getattr(part, one) for part in parts), strict=True))
+
         return _Found(
             input_gradient=np.concatenate([part.input_gradient for part in parts]),
             maps=np.concatenate([part.maps for part in parts]),
             map_gradient=np.concatenate([part.map_gradient for part in parts]),
-            attentions=tuple(np.concatenate([part.attentions[place] for part in parts]) for place in places),
-            attention_gradients=tuple(np.concatenate([part.attention_gradients[place] for part in parts]) for place in places),
+            attentions=together("attentions"),
+            attention_gradients=together("attention_gradients"),
+            token_norms=np.concatenate([part.token_norms for part in parts]),
         )
 
     def _chunk(self, start: int) -> _Found:
@@ -177,12 +189,17 @@ class SharedPasses:
         of_layer = [self.layer.value] if self.wants & {"feature maps", "feature map gradient"} else []
         attending = bool(self.wants & {"attention", "attention gradient"})
         of_attention = [place.softmax for place in self.places] if attending else []
+        of_gradient = of_attention if "attention gradient" in self.wants else []
+        stream = self._layers.stream if attending else None
         of_input = "input gradient" in self.wants
-        values = self.graph.run({INPUT: inputs.requires_grad_(of_input)}, (LOGITS,), leaves=(*of_layer, *of_attention))
+        of_map_gradient = of_layer if "feature map gradient" in self.wants else []
+        leaves = (*of_map_gradient, *of_gradient)
+        plain = [name for name in (*of_layer, *of_attention, *([] if stream is None else [stream.value])) if name not in leaves]
+        values = self.graph.run({INPUT: inputs.requires_grad_(of_input)}, (LOGITS, *plain), leaves=leaves)
         logits = values[LOGITS]
         if start == 0:
             self._check(logits[:1])
-        sources = [*([inputs] if of_input else []), *[values[name] for name in (*of_layer, *of_attention)]]
+        sources = [*([inputs] if of_input else []), *[values[name] for name in leaves]]
         total = explained(logits, self.targets[chunk], self.quantity).sum()
         gradients = iter(torch.autograd.grad(total, sources, allow_unused=True)) if sources else iter(())
 
@@ -195,14 +212,16 @@ class SharedPasses:
         maps = map_gradient = nothing
         if of_layer:
             value, layout = values[of_layer[0]], self.layer.layout
-            maps, map_gradient = layout.maps(value.detach()).numpy(), layout.maps(gradient_of(value)).numpy()
-        attentions = [values[name] for name in of_attention]
+            maps = layout.maps(value.detach()).numpy()
+            map_gradient = layout.maps(gradient_of(value)).numpy() if of_map_gradient else nothing
+        norms = nothing if stream is None else stream.layout.maps(values[stream.value].detach()).norm(dim=1).flatten(1).numpy()
         return _Found(
             input_gradient,
             maps,
             map_gradient,
-            tuple(value.detach().numpy() for value in attentions),
-            tuple(gradient_of(value).numpy() for value in attentions),
+            tuple(values[name].detach().numpy() for name in of_attention),
+            tuple(gradient_of(values[name]).numpy() for name in of_gradient),
+            norms,
         )
 
     def _check(self, logits: Tensor) -> None:
@@ -224,6 +243,7 @@ class _Found:
     map_gradient: FloatArray
     attentions: tuple[FloatArray, ...]
     attention_gradients: tuple[FloatArray, ...]
+    token_norms: FloatArray
 
 
 # ---------------------------------------------------------------------------------------------------- what a model has
@@ -257,6 +277,17 @@ def layer_refusal(model: ExplainableModel) -> str:
     if network_layers(model.network).default is None:
         return f"{model.name} has no feature maps: none of its layers lies on the image."
     return ""
+
+
+def images_together(model: ExplainableModel, wants: Collection[Want]) -> int | None:
+    """Return how many images' attention can be kept at a time, at least one; ``None``: as many as there are."""
+    if not {"attention", "attention gradient"} & set(wants):
+        return None
+    from vitrail.explanation.layers import network_layers
+
+    places = network_layers(_network(model)).attentions
+    numbers = sum(place.windows * place.heads * place.queries * place.keys for place in places)
+    return max(1, ATTENTION_BYTES // (4 * max(1, numbers) * (2 if "attention gradient" in wants else 1)))
 
 
 def named_layer(model: ExplainableModel, name: str) -> Layer:

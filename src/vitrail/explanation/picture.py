@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from vitrail.datasets import read_image
-from vitrail.records import ByteArray, Explanation
+from vitrail.records import ByteArray, Explanation, FloatArray
 from vitrail.storage import write_bytes
 
 _STRONGEST_OPACITY = 0.72
@@ -56,6 +57,54 @@ def _edge(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 def is_grey(explanation: Explanation) -> bool:
     """Whether a map is drawn in grey, because its grade says that it does not hold what it shows."""
     return explanation.grade is not None and bool(explanation.grade.reason)
+
+
+def draw_channels(pixels: ByteArray, maps: FloatArray, titles: Sequence[str], *, columns: int, side: int = 128) -> ByteArray:
+    """Draw maps side by side, the image first: black is zero, then red, yellow, and white at each map's own largest magnitude.
+
+    Args:
+        pixels: The image, uint8 of shape (h, w, 1 or 3).
+        maps: Any unit, shape (panels, rows, columns); signs are not drawn.
+        titles: One per map.
+        columns: Maps a row.
+        side: Height and width of a panel in pixels.
+
+    Returns:
+        uint8, shape (height, width, 3): the image stands alone in the first row.
+    """
+    rows, label, gap = -(-len(maps) // columns), 26, 4
+    cell = side + label + gap
+    sheet = Image.new("RGB", (columns * (side + gap) + gap, (rows + 1) * cell + gap), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=10)
+
+    def place(panel: Image.Image, row: int, column: int, lines: Sequence[str]) -> None:
+        left, top = gap + column * (side + gap), gap + row * cell
+        for number, line in enumerate(lines):
+            draw.text((left, top + 12 * number), _shortened(line, draw, font, side), fill="black", font=font)
+        sheet.paste(panel, (left, top + label))
+
+    plain = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    place(Image.fromarray(np.ascontiguousarray(plain)).convert("RGB").resize((side, side)), 0, 0, ("image",))
+    for number, (values, title) in enumerate(zip(maps, titles, strict=True)):
+        largest = float(np.abs(values).max(initial=0.0))
+        share = np.abs(values.astype(np.float64)) / (largest or 1.0)
+        colours = np.stack([np.interp(share, _HEAT[:, 0], _HEAT[:, channel]) for channel in (1, 2, 3)], axis=-1)
+        panel = Image.fromarray(np.rint(colours).astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST)
+        place(panel, 1 + number // columns, number % columns, (title, f"largest {largest:.3g}"))
+    return np.asarray(sheet)
+
+
+_HEAT = np.array([[0, 0, 0, 0], [0.4, 170, 20, 30], [0.75, 250, 170, 40], [1, 255, 255, 255]], dtype=np.float64)
+"""Share of the largest value, then red, green, blue."""
+
+
+def _shortened(line: str, draw: ImageDraw.ImageDraw, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
+    """Return a line that fits; what is left out is at the front, where names are alike."""
+    if draw.textlength(line, font=font) <= width:
+        return line
+    while len(line) > 1 and draw.textlength(f"..{line}", font=font) > width:
+        line = line[1:]
+    return f"..{line}"
 
 
 def write_picture(explanation: Explanation, image: Path, path: Path) -> Path:

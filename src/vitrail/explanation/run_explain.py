@@ -12,11 +12,13 @@ import numpy.typing as npt
 
 from vitrail.decision import Decision, decide
 from vitrail.errors import PackageError, UsageError
+from vitrail.explanation.activation_maps import ActivationMaps
+from vitrail.explanation.attention import AttentionMap, AttentionRollout, GradientRollout, check_attention_layer
 from vitrail.explanation.class_activation import Cam, GradCam, GradCamPlusPlus, HiResCam, LayerCam
 from vitrail.explanation.explainer import ExplainableModel, Explainer, Question, Relevance
 from vitrail.explanation.gradients import Gradient, GradientTimesInput, GuidedBackpropagation
 from vitrail.explanation.occlusion import Occlusion
-from vitrail.explanation.passes import SharedPasses, named_layer
+from vitrail.explanation.passes import SharedPasses, images_together, named_layer
 from vitrail.explanation.path_gradients import ExpectedGradients, IntegratedGradients, SmoothGrad
 from vitrail.explanation.rise import Rise
 from vitrail.explanation.superpixels import KernelShap, Lime
@@ -38,6 +40,10 @@ EXPLAINERS: MappingProxyType[str, Explainer] = MappingProxyType(
         "integrated-gradients": IntegratedGradients(),
         "expected-gradients": ExpectedGradients(),
         "smooth-grad": SmoothGrad(),
+        "attention": AttentionMap(),
+        "attention-rollout": AttentionRollout(),
+        "gradient-rollout": GradientRollout(),
+        "activations": ActivationMaps(),
         "occlusion": Occlusion(),
         "rise": Rise(),
         "lime": Lime(),
@@ -93,6 +99,26 @@ def explain_batch(
     asked = choose_methods(model, methods)
     _check_layer(model, asked, layer)
     _check_pixels(model, pixels, placements, images, targets)
+    wants = frozenset(want for explainer in asked.values() for want in explainer.wants)
+    together = images_together(model, wants) or len(pixels)
+    if together < len(pixels):
+        parts = [
+            explain_batch(
+                model,
+                pixels[start : start + together],
+                placements[start : start + together],
+                images=images[start : start + together],
+                methods=methods,
+                targets=None if targets is None else targets[start : start + together],
+                seed=seed,
+                quantity=quantity,
+                layer=layer,
+                background=background,
+                decision=decision,
+            )
+            for start in range(0, len(pixels), together)
+        ]
+        return {name: tuple(one for part in parts for one in part[name]) for name in asked}
     scores = model.scores(pixels)
     for image, of_image in zip(images, scores, strict=True):
         if not np.isfinite(of_image).all():
@@ -101,12 +127,11 @@ def explain_batch(
             )
     predicted = decide(scores, model.classes, decision)
     indices = predicted if targets is None else np.array([model.classes.index(target) for target in targets], dtype=np.int64)
-    wants = frozenset(want for explainer in asked.values() for want in explainer.wants)
     start = time.perf_counter()
     shared = SharedPasses(model, pixels, indices, scores, quantity=quantity, wants=wants, layer=layer) if wants else None
     if shared is not None:
         shared.prepare()
-    together = time.perf_counter() - start
+    preparing = time.perf_counter() - start
     question = Question(
         pixels=_read_only(pixels),
         placements=tuple(placements),
@@ -124,7 +149,7 @@ def explain_batch(
         start = time.perf_counter()
         relevance = explainer.relevance(model, question)
         relevance = replace(relevance, details={**relevance.details, **dict(automatic)})
-        seconds = (time.perf_counter() - start + (together if explainer.wants else 0.0)) / len(question)
+        seconds = (time.perf_counter() - start + (preparing if explainer.wants else 0.0)) / len(question)
         answers[name] = tuple(
             _explanation(
                 model, question, relevance, number, image=image, method=name, seconds=seconds, predicted=int(predicted[number])
@@ -283,10 +308,15 @@ def _check_layer(model: ExplainableModel, asked: Mapping[str, Explainer], layer:
     """Find out before work begins whether the layer can be used."""
     if not layer:
         return
-    if not any("feature maps" in explainer.wants for explainer in asked.values()):
-        by_layer = [name for name, explainer in EXPLAINERS.items() if "feature map gradient" in explainer.wants]
+    of_maps = any("feature maps" in explainer.wants for explainer in asked.values())
+    if of_maps:
+        named_layer(model, layer)
+    elif any(isinstance(explainer, AttentionMap) for explainer in asked.values()):
+        check_attention_layer(model, layer)
+    else:
+        by_layer = [name for name, one in EXPLAINERS.items() if "feature maps" in one.wants or isinstance(one, AttentionMap)]
+        by_layer.remove("cam")
         raise UsageError(f"layer: {', '.join(asked)} does not explain by a layer. Leave it out, or use {' or '.join(by_layer)}.")
-    named_layer(model, layer)
 
 
 def _check_pixels(
