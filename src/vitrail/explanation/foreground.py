@@ -86,12 +86,15 @@ def foreground(pixels: ByteArray, placement: Placement) -> Foreground:
     hull = _hulls(stands_out)
     if not hull.any():
         return Foreground(nothing, 0.0, "nothing stands out in it")
+    middle = hull[len(hull) // 4 : -(len(hull) // 4), hull.shape[1] // 4 : -(hull.shape[1] // 4)]
+    if middle.mean() < hull.mean():  # dark corners around a body are no anatomy
+        return Foreground(nothing, float(hull.mean()), "what stands out is not in the middle")
     grown = ndimage.distance_transform_edt(~hull) <= GROWN * side if not hull.all() else hull
     share = float(grown.mean())
     if share < LEAST:
-        return Foreground(nothing, share, f"what stands out takes {share:.0%} of it")
+        return Foreground(nothing, share, f"what stands out takes less than {LEAST:.0%} of it")
     if share > MOST:
-        return Foreground(nothing, share, f"what stands out takes {share:.0%} of it, so that hardly anything lies outside")
+        return Foreground(nothing, share, f"what stands out takes more than {MOST:.0%} of it, and hardly anything lies outside")
     ground = ~grown
     if np.count_nonzero(stands_out & ground) > (1 - EVEN) * np.count_nonzero(ground):
         return Foreground(nothing, share, "the ground around what stands out is not even")
