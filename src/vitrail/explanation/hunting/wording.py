@@ -31,8 +31,9 @@ def message_of(survival: Survival, regions: Sequence[RegionShare], points: Verdi
         return f"Not estimable: where the maps point could not be tested. {survived}."
     if found == "found":
         best = max(left.auc_of_class, key=lambda name: left.auc_of_class[name].value or 0.0)
+        most = f"; most of {best} (AUC {in_numbers(left.auc_of_class[best])})" if len(left.auc_of_class) > 2 else ""
         return (
-            f"Shortcut found: {survived}; most of {best} (AUC {in_numbers(left.auc_of_class[best])}). Its maps point there too: "
+            f"Shortcut found: {survived}{most}. Its maps point there too: "
             f"{'; '.join(_places(regions))}. Look at these places in the images of the classes named; crop or cover them in all "
             "images, and train again."
         )
@@ -54,13 +55,13 @@ def message_of(survival: Survival, regions: Sequence[RegionShare], points: Verdi
 def _sensitivity(smallest: float | None) -> str:
     if smallest is None:
         return " The test is weak here: it would not find a made-up mark that makes half of the scores. Give it more images."
-    return f" The test would find a made-up mark of one class that makes {smallest:.0%} of the scores."
+    return f" The test would find a made-up mark of one class that makes {100 * smallest:.0f} % of the scores."
 
 
 def _places(regions: Sequence[RegionShare]) -> list[str]:
-    """Say where the maps point, the clearest three: per part the class in which it is most above its area."""
+    """Say where the maps point, the clearest three, each for the class in which it is clearest."""
     telling: dict[str, RegionShare] = {}
-    for one in sorted((one for one in regions if one.above_chance == "yes"), key=_excess, reverse=True):
+    for one in sorted((one for one in regions if one.above_chance == "yes"), key=_clarity, reverse=True):
         telling.setdefault(one.region, one)
     return [
         f"{one.share.value:.0%} of what speaks for {one.target or 'the predicted classes'} lies {place_in_words(one.region)}, on "
@@ -79,8 +80,13 @@ def place_in_words(region: str) -> str:
     return _PLACES.get(region, f"in the {region}")
 
 
-def _excess(one: RegionShare) -> float:
-    return (one.share.value or 0.0) - (one.area.value or 0.0)
+def _clarity(one: RegionShare) -> tuple[float, bool]:
+    """How many times its area a part's share is; of equals that of a class comes before that of all images."""
+    return (one.share.value or 0.0) / (one.area.value or 1.0), bool(one.target)
+
+
+def _percent(share: Estimate) -> str:
+    return "not estimable" if share.value is None else f"{100 * share.value:.0f} %"
 
 
 def _of(survival: Survival, name: str) -> Intervention:
