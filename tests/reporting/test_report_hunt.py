@@ -46,8 +46,8 @@ def test_numbers_stand_with_their_interval_and_their_n():
     view = hunt_view(hunt())
     assert view.message == hunt().message and view.notes == hunt().notes
     assert view.lead == (
-        "On 48 validation images in 40 groups, of which 45 have an anatomy that can be told from the ground; grad-cam maps of the "
-        "predicted classes; 7 passes of the model per image."
+        "On 48 validation images in 40 groups, of which 45 have an anatomy that can be told from the ground; grad-cam maps of "
+        "the predicted classes; 7 passes of the model per image."
     )
     (_, whole), (name, left) = view.changes.rows
     assert name == "the anatomy" and [shown.value for shown in left] == ["0.660", "50.0 %", "41.0 %"]

@@ -149,13 +149,17 @@ def hunt_shortcuts(
         anatomy = np.stack([one.mask for one in found]) if found else np.zeros(images.pixels.shape[:3], dtype=np.bool_)
     seen = anatomy.any(axis=(1, 2))
     with_anatomy = int(np.count_nonzero(seen))
-    enough = _enough(images.truth[seen], images.groups[seen], len(classes))
+    fewest = _fewest(images.truth[seen], images.groups[seen], len(classes))
+    enough = fewest >= FEWEST_GROUPS
     used = np.flatnonzero(seen) if enough else np.arange(len(images))
     used_images, used_anatomy = images.chosen(used), anatomy[used]
     changed = changed_images(used_images.pixels, used_images.placements, used_anatomy)
     answers = scores_of(scores, {one: changed[one] for one in (CHANGES if enough else (WHOLE, BORDER_ALONE))})
     del changed
     survived = survival(answers, used_images.truth, used_images.groups, classes, resamples=resamples, seed=seed)
+    if not enough:
+        why = f"{_counted(fewest)} of a class, in independent groups, with an anatomy that can be told from the ground"
+        survived = replace(survived, reason=f"{why}, and {FEWEST_GROUPS} are needed (explanation.hunt_images)")
     predicted = answers[WHOLE].argmax(axis=1).astype(np.int64)
     regions, passes = _regions(
         used_images, used_anatomy, predicted, classes, method, untrained, resamples=resamples, seed=seed, advance=advance
@@ -192,9 +196,9 @@ def _counted(number: int) -> str:
     return f"{number:,} image" if number == 1 else f"{number:,} images"
 
 
-def _enough(truth: IntArray, groups: IntArray, classes: int) -> bool:
-    """Whether every class has enough independent images with an anatomy."""
-    return all(len(np.unique(groups[truth == one])) >= FEWEST_GROUPS for one in range(classes))
+def _fewest(truth: IntArray, groups: IntArray, classes: int) -> int:
+    """Return the number of independent images of the class that has fewest."""
+    return min((len(np.unique(groups[truth == one])) for one in range(classes)), default=0)
 
 
 def _points(regions: Sequence[RegionShare]) -> Verdict:
