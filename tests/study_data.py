@@ -193,6 +193,8 @@ PLAIN_STUDIES = st.fixed_dictionaries(
             methods=st.just("auto") | st.lists(st.sampled_from(["grad-cam", "occlusion"]), min_size=1, unique=True),
             grade_images=st.integers(0, 10_000),
             grade_minutes=st.floats(0.01, 100),
+            shortcut_hunt=st.booleans(),
+            hunt_images=st.integers(2, 10_000),
         ),
         "tracking": _some(enabled=st.booleans(), uri=st.none() | TEXTS, experiment=st.none() | TEXTS),
     },

@@ -78,6 +78,7 @@ def run_summary(result: RunResult) -> dict[str, Any]:
         ],
         "differences": [{**record_to_plain(one), "beaten": one.beaten} for one in result.differences],
         "against_baselines": list(held_against_baselines(result)),
+        "shortcut_hunts": {model.name: record_to_plain(model.hunt) for model in result.models if model.hunt},
         "energy": {
             "run": record_to_plain(result.energy),
             "training": {model.name: record_to_plain(model.training.energy) for model in result.models if model.training},
@@ -275,6 +276,9 @@ def print_run(result: RunResult) -> None:
             console.print(escape(f"Predicted by {result.champion}: {decision.words} ({decision.reason})."))
         if result.champion_reason:
             console.print(escape(f"Champion: {result.champion_reason}."))
+        for model in result.models:
+            if model.hunt and model.hunt.verdict == "found":
+                console.print(f"[yellow]{escape(model.name)}: {escape(model.hunt.message)}[/]")
         console.print("★ best balanced accuracy on the validation images. Not a medical device: research and teaching.")
     else:
         for model in result.models:

@@ -783,6 +783,96 @@ class GradeTable:
         return next((grade for grade in self.grades if grade.name == name), None)
 
 
+# ---------------------------------------------------------------------------------------------------- shortcuts of a model
+
+
+@dataclass(frozen=True)
+class RegionShare:
+    """How much of what speaks for a class lies in a part of the images where no anatomy is.
+
+    Attributes:
+        region: The part: ``outside the anatomy``, ``border``, ``upper left corner``..., ``text``.
+        target: The predicted class that is explained; empty: of all images.
+        share: Share of the positive relevance that lies there, 0..1, mean over images.
+        area: Share of the image that it takes: what a map that knows nothing reaches on average.
+        untrained: The share in maps of the same network with its weights drawn anew; ``None``: it has none.
+        above_chance: ``yes``: above both, with the intervals widened for the number of parts and classes that are looked at.
+    """
+
+    region: str
+    target: str
+    share: Estimate
+    area: Estimate
+    untrained: Estimate | None
+    above_chance: Literal["yes", "no", "not estimable"]
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """What a model still knows when a part of the images is replaced.
+
+    Attributes:
+        name: What is replaced; ``nothing``: the images as they are.
+        auc: AUC, mean over classes.
+        balanced_accuracy: Balanced accuracy.
+        survives: Share of what the model adds over chance (AUC less 0.5) that is still there; ``None`` of the images as they are.
+        auc_of_class: Class -> AUC against the rest.
+    """
+
+    name: str
+    auc: Estimate
+    balanced_accuracy: Estimate
+    survives: Estimate | None
+    auc_of_class: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class ShortcutHunt:
+    """Where a model looks, and whether it needs to: relevance outside the anatomy, and what survives without the anatomy.
+
+    Attributes:
+        model: Name of the model.
+        package: SHA-256 of the package's ``hashes.json``; empty where the model was in no package.
+        images: Paths of the images that were looked at.
+        n: Number of images.
+        with_anatomy: How many of them have an estimable anatomy; the numbers rest on these, where they are enough.
+        groups: Number of independent groups among the images.
+        method: The method of explanation behind the shares of relevance; empty: none was asked.
+        regions: Shares of relevance.
+        interventions: What survives.
+        beyond_outline: Share of what the model adds over chance that what stands outside the anatomy carries beyond the outline
+            of the anatomy.
+        points_outside: Whether maps point outside the anatomy more than chance would.
+        survives: Whether the model still knows the classes without the anatomy.
+        verdict: ``found`` where both say yes; ``not estimable`` where there are too few images, no anatomy or no skill.
+        message: The same in sentences.
+        smallest_found: Weight, 0..1, of a made-up mark in the scores that the second test finds in these images: the smallest of
+            those tried. ``None``: none of them.
+        settings: How it was measured.
+        passes: Passes of the model per image, forward and backward.
+        notes: What a reader must know.
+    """
+
+    model: str
+    package: str
+    images: tuple[str, ...]
+    n: int
+    with_anatomy: int
+    groups: int
+    method: str
+    regions: tuple[RegionShare, ...]
+    interventions: tuple[Intervention, ...]
+    beyond_outline: Estimate | None
+    points_outside: Literal["yes", "no", "not estimable"]
+    survives: Literal["yes", "no", "not estimable"]
+    verdict: Literal["found", "not found", "not estimable"]
+    message: str
+    smallest_found: float | None
+    settings: dict[str, object]
+    passes: float
+    notes: tuple[str, ...] = ()
+
+
 # ---------------------------------------------------------------------------------------------------- explanation
 
 
@@ -901,6 +991,7 @@ class ModelResult:
         predictions: Its test predictions.
         explanations: Maps for the report's gallery.
         grades: How good methods of explanation are for this model; ``None``: they were not graded.
+        hunt: Whether the model takes shortcuts; ``None``: it was not looked for.
         failure: Why there is no such model, and the next step; else empty.
         augmented: File with examples of its augmented training images, where there are any.
     """
@@ -915,6 +1006,7 @@ class ModelResult:
     failure: str = ""
     augmented: Path | None = None
     grades: GradeTable | None = None
+    hunt: ShortcutHunt | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     <output>/<study>-<fingerprint>/
       study.yaml  provenance.json  manifest.json  audit.json  split.csv  report.html  energy.json
       models/<name>/training.json  package/  weights.safetensors  predictions-validation.csv  predictions-test.csv
-                    evaluation.json  grades.json  explanations/  augmented.npz  failure.txt
+                    evaluation.json  grades.json  hunt.json  explanations/  augmented.npz  failure.txt
                     while it trains: checkpoint.pt  embedder.onnx
       baselines/<name>/training.json  predictions-validation.csv  predictions-test.csv  evaluation.json
       baselines/differences.json   every model against every baseline
@@ -41,6 +41,7 @@ from vitrail.records import (
     ModelResult,
     Provenance,
     RunResult,
+    ShortcutHunt,
     Training,
 )
 from vitrail.split import load_split
@@ -89,6 +90,11 @@ class ModelFolder:
         return self.path / GRADES
 
     @property
+    def hunt(self) -> Path:
+        """Whether the model takes shortcuts."""
+        return self.path / "hunt.json"
+
+    @property
     def checkpoint(self) -> Path:
         """Where a training under way goes on after a kill."""
         return self.path / "checkpoint.pt"
@@ -109,7 +115,7 @@ class ModelFolder:
 
     def forget(self) -> None:
         """Remove what was made from the model: it is about to be trained anew."""
-        for path in (self.training, self.weights, self.evaluation, self.failure, self.augmented, self.grades):
+        for path in (self.training, self.weights, self.evaluation, self.failure, self.augmented, self.grades, self.hunt):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.explanations, ignore_errors=True)
 
@@ -134,6 +140,7 @@ class ModelFolder:
             predictions=load_predictions(self.predictions("test")) if evaluated else None,
             explanations=load_explanations(self.explanations) if self.explanations.exists() else (),
             grades=read_record(self.grades, GradeTable) if self.grades.exists() else None,
+            hunt=read_record(self.hunt, ShortcutHunt) if self.hunt.exists() else None,
             augmented=self.augmented if self.augmented.exists() else None,
         )
 

@@ -419,6 +419,17 @@ class ExplanationSettings(Settings):
         description="About how long grading may take per model; methods and images are left out to keep to it, which the report "
         "says.",
     )
+    shortcut_hunt: bool = Field(
+        default=True,
+        description="Look for shortcuts of every model on validation images: whether its maps point outside the anatomy, and "
+        "what it still knows when the anatomy is replaced. Takes 5 passes and one or two maps per image; needs a gallery.",
+    )
+    hunt_images: int = Field(
+        default=64,
+        ge=2,
+        le=10_000,
+        description="Validation images per model for that; 10 independent ones of every class are needed.",
+    )
     masks: Place | None = Field(
         default=None,
         description="Folder of masks (white where the finding is) with the relative paths or the names of their images: maps are "

@@ -26,6 +26,7 @@ from vitrail.evaluation import (
 )
 from vitrail.explanation import explain_image, save_explanations
 from vitrail.explanation.grading import ToGrade, chosen_words, find_masks, grade_package, graded, pick_images
+from vitrail.explanation.shortcut_hunt import hunt_package, pick_hunted
 from vitrail.models import Package, load_package, members_of, save_ensemble, save_package
 from vitrail.models.heads import Scores
 from vitrail.preprocess import VIEWS
@@ -244,6 +245,7 @@ def explain_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: M
     with meter.lap(f"{settings.name}: explanation"):
         table = _grades(settings, job, model, package)
         method = table.chosen if table and table.chosen else None
+        _hunt(settings, job, model, package, method)
         with job.progress.task(f"{settings.name}: explaining", len(cases)) as advance:
             for case in cases:
                 path = job.manifest.root / predictions.paths[case]
@@ -284,6 +286,31 @@ def _grades(settings: ModelSettings, job: Job, model: ModelFolder, package: Pack
     if table is not None:
         write_record(model.grades, table)
     return table
+
+
+def _hunt(settings: ModelSettings, job: Job, model: ModelFolder, package: Package, method: str | None) -> None:
+    """Hunt for shortcuts of the model on validation images, once, where the study wants it."""
+    wished, split, manifest = job.study.explanation, job.split, job.manifest
+    if not wished.shortcut_hunt or model.hunt.exists():
+        return
+    rows = split.rows("validation")
+    groups = np.array(split.groups)
+    rows = rows[pick_hunted(manifest.labels[rows], groups[rows], most=wished.hunt_images, seed=job.study.seed)]
+    paths = tuple(manifest.files[row].path for row in rows)
+    with job.progress.task(f"{settings.name}: hunting for shortcuts", len(rows)) as advance:
+        hunt = hunt_package(
+            package,
+            tuple(manifest.root / path for path in paths),
+            paths,
+            manifest.labels[rows],
+            groups[rows],
+            method=method,
+            seed=job.study.seed,
+            resamples=job.study.evaluation.resamples,
+            advance=advance,
+        )
+    if hunt is not None:
+        write_record(model.hunt, hunt)
 
 
 def track_run(result: RunResult, study: Study, folder: RunFolder, progress: Progress) -> None:

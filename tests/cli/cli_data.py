@@ -84,7 +84,7 @@ def write_study(path: Path, images: Path, **settings: object) -> Path:
             {"model": "cnn", "filters": [4, 8], "training": {"epochs": 2}, "preprocess": {"size": 32}},
         ],
         "evaluation": {"resamples": 200},
-        "explanation": {"grade_images": 12},
+        "explanation": {"grade_images": 12, "hunt_images": 12},
         "tracking": {"enabled": False},
         **settings,
     }

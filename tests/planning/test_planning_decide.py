@@ -128,10 +128,20 @@ def test_two_models_are_put_together_and_one_is_not():
 
 def test_the_cost_of_a_model_is_the_sum_of_its_parts():
     times = measured({"forest": timing(prepare=0.01, embed=0.02, start=3.0, fit=0.05, maps=False)})
-    plan = planned(times=times, study=wishes(explanation={"gallery": 1, "grade_images": 0}))
+    plan = planned(times=times, study=wishes(explanation={"gallery": 1, "grade_images": 0, "shortcut_hunt": False}))
     every, training, passes = 480 + 120 + 100, 480, 2 * 225
     assert cost(plan, "forest").seconds == pytest.approx(every * 0.03 + 3.0 + training * 0.05 + passes * 0.02 + 2.0)
     assert plan.seconds == pytest.approx(5.0 + 10.0 + cost(plan, "forest").seconds + 8.0)
+
+
+def test_the_hunt_for_shortcuts_is_in_the_cost():
+    def seconds(*, maps, hunt):
+        times = measured({"forest": timing(embed=0.02, maps=maps)})
+        wished = {"gallery": 1, "grade_images": 0, "shortcut_hunt": hunt, "hunt_images": 50}
+        return cost(planned(times=times, study=wishes(explanation=wished)), "forest").seconds
+
+    assert seconds(maps=True, hunt=True) - seconds(maps=True, hunt=False) == pytest.approx(50 * 9 * 0.02)
+    assert seconds(maps=False, hunt=True) - seconds(maps=False, hunt=False) == pytest.approx(50 * 58 * 0.02)
 
 
 def test_grading_explanations_has_its_share_of_the_budget_and_no_more():
@@ -152,7 +162,7 @@ def test_fewer_seconds_give_fewer_epochs_then_smaller_images_then_no_network():
     slow = measured({"forest": timing(), "cnn": timing(size=128, fit=0.02)})
 
     def cnn(budget):
-        plan = planned(times=slow, study=wishes(explanation={"grade_images": 0}), budget=budget)
+        plan = planned(times=slow, study=wishes(explanation={"grade_images": 0, "shortcut_hunt": False}), budget=budget)
         model = next((model for model in plan.study.models if model.name == "cnn"), None)
         return model and (plan.study.training_for(model).epochs, plan.study.preprocess_for(model).size)
 

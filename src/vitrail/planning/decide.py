@@ -30,6 +30,8 @@ GRADING_PASSES = 500
 """Times that an image passes a model, about, for its methods of explanation to be graded on it."""
 MAP_PASSES = 200
 """Times that an image of the gallery passes a model for its map to be held against random ones."""
+HUNT_PASSES, HUNT_MAPS = 9, 49
+"""Times that an image passes a model, about, for shortcuts to be hunted on it; and how much more where there are no maps."""
 OF_ANY_RUN, OF_ANY_MODEL = 8.0, 2.0
 """Seconds of report and tracking, and of packing, evaluating and drawing one model, on an ordinary server."""
 PROGRAMME = 700 * 2**20
@@ -131,7 +133,8 @@ def other_seconds(family: str, study: Study, facts: Facts, timing: Timing, *, si
             timing, size
         )
     passes_seconds = timing.embed * _shrunk(timing, size)
-    return work + passes * passes_seconds + _grading_seconds(study, facts, passes_seconds) + OF_ANY_MODEL * pace
+    explained = _grading_seconds(study, facts, passes_seconds) + _hunting_seconds(study, facts, timing, passes_seconds)
+    return work + passes * passes_seconds + explained + OF_ANY_MODEL * pace
 
 
 def _grades(study: Study) -> bool:
@@ -146,6 +149,15 @@ def _grading_seconds(study: Study, facts: Facts, pass_seconds: float) -> float:
     images = min(study.explanation.grade_images, facts.validation)
     gallery = 2 * study.explanation.gallery * MAP_PASSES * pass_seconds
     return gallery + min(60 * study.explanation.grade_minutes, images * GRADING_PASSES * pass_seconds)
+
+
+def _hunting_seconds(study: Study, facts: Facts, timing: Timing, pass_seconds: float) -> float:
+    """Return the seconds of the hunt for shortcuts of one model."""
+    wished = study.explanation
+    if not wished.shortcut_hunt or not wished.gallery:
+        return 0.0
+    passes = HUNT_PASSES + (0 if timing.maps else HUNT_MAPS)
+    return min(wished.hunt_images, facts.validation) * passes * pass_seconds
 
 
 def memory_of(family: str, study: Study, facts: Facts, timing: Timing, *, size: int) -> int:

@@ -14,6 +14,7 @@ from vitrail.reporting.choices import chosen_facts
 from vitrail.reporting.decisions import AtHalf, at_half, decision_facts
 from vitrail.reporting.figures import can_draw_roc, confusion_matrix, learning_curves, roc_curves, score_intervals
 from vitrail.reporting.grades import GradeView, grade_view
+from vitrail.reporting.hunt import HuntView, hunt_view
 from vitrail.reporting.images import MapPictures, map_pictures
 from vitrail.reporting.thumbnails import Picture, Thumbnails
 from vitrail.reporting.wording import Shown, caveats, counted, duration, electricity, methods, metric, show
@@ -126,6 +127,7 @@ class ModelView:
     cases: tuple[Case, ...]
     augmented: tuple[tuple[str, tuple[Picture, ...]], ...]
     grades: GradeView | None = None
+    hunt: HuntView | None = None
 
 
 @dataclass(frozen=True)
@@ -266,6 +268,7 @@ def _model_view(model: ModelResult, standing: Standing, manifest: Manifest, thum
         cases=tuple(_case(explanation, model.predictions, manifest, thumbnails) for explanation in model.explanations),
         augmented=_augmented(model),
         grades=grade_view(model.grades),
+        hunt=hunt_view(model.hunt),
     )
 
 

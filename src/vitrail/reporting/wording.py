@@ -38,6 +38,7 @@ METRICS = {
     "positive_predictive_value": Metric("PPV", True),
     "f1_score": Metric("F1", False),
     "auc": Metric("AUC", False),
+    "share": Metric("Share", True),
 }
 
 

@@ -1,0 +1,87 @@
+"""Does the shortcut hunt find a planted mark that a model has learnt, and does it cry at models of clean data?
+
+Per seed two phantoms: one of which a class carries a bright letter in the corner, and the same without. On each the models are
+trained through the public door and hunted on validation images.
+
+    python benchmarks/hunt.py --seeds 20 --models forest,cnn
+
+Found: verdict "found" where the mark is planted. False alarms: the same verdict on the clean phantom.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from vitrail.datasets import PhantomSettings, make_phantom
+from vitrail.pipeline import run
+from vitrail.records import Estimate
+from vitrail.study import Study
+
+MODELS = {
+    "forest": {"model": "forest", "features": ["pixels"], "trees": 200, "preprocess": {"size": 48}},
+    "cnn": {"model": "cnn", "filters": [8, 16], "training": {"epochs": 12, "batch_size": 16}, "preprocess": {"size": 48}},
+}
+
+
+def main() -> None:
+    """Print a line per model and phantom, and the totals."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--models", default="forest,cnn")
+    asked = parser.parse_args()
+    verdicts: Counter[tuple[str, str, str]] = Counter()
+    for seed in range(asked.first, asked.first + asked.seeds):
+        for kind in ("marked", "clean"):
+            for name, line, verdict in hunts(seed, asked.models.split(","), marked=kind == "marked"):
+                verdicts[name, kind, verdict] += 1
+                print(f"seed {seed} {kind:6} {name:6} {line}", flush=True)
+    for (name, kind, verdict), number in sorted(verdicts.items()):
+        print(f"{name} on {kind} phantoms: {verdict} {number} of {asked.seeds}")
+
+
+def hunts(seed: int, models: list[str], *, marked: bool) -> list[tuple[str, str, str]]:
+    """Train and hunt on one phantom: name, line to print and verdict of every model."""
+    with tempfile.TemporaryDirectory() as folder:
+        faults = {"corner_mark": 1} if marked else {}
+        settings = PhantomSettings(patients_per_class=36, slices_per_patient=2, size=96, seed=seed, faults=faults)
+        make_phantom(Path(folder) / "phantom", settings)
+        study = Study.model_validate(
+            {
+                "data": {"path": str(Path(folder) / "phantom" / "images")},
+                "output": str(Path(folder) / "runs"),
+                "seed": seed,
+                "split": {"validation": 0.45},
+                "preprocess": {"crop_margins": False},
+                "models": [{"name": name, **MODELS[name]} for name in models],
+                "evaluation": {"baselines": False, "resamples": 1000},
+                "explanation": {"gallery": 1, "grade_images": 0},
+                "tracking": {"enabled": False},
+            }
+        )
+        answer = []
+        for model in run(study).models:
+            hunt = model.hunt
+            if hunt is None:
+                answer.append((model.name, model.failure, "no hunt"))
+                continue
+            numbers = ", ".join(f"{one.name}: AUC {_words(one.auc)}" for one in hunt.interventions)
+            words = f"{hunt.verdict} (maps {hunt.points_outside}, survives {hunt.survives}); {numbers}; "
+            told = f"n {hunt.n}, beyond the outline {_words(hunt.beyond_outline)}, smallest {hunt.smallest_found}; {hunt.message}"
+            answer.append((model.name, words + told, hunt.verdict))
+        return answer
+
+
+def _words(estimate: Estimate | None) -> str:
+    if estimate is None or estimate.value is None:
+        return "none"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.2f}"
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+if __name__ == "__main__":
+    main()
