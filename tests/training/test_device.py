@@ -15,8 +15,8 @@ from vitrail.errors import StudyError
 from vitrail.models import finetune
 from vitrail.models.transformer import build as transformer
 from vitrail.records import Computation, Recipe
-from vitrail.study import FinetuneSettings, TransformerSettings
 from vitrail.settings import TrainingSettings
+from vitrail.study import FinetuneSettings, TransformerSettings
 from vitrail.training import device as device_module
 from vitrail.training import fit as fit_module
 from vitrail.training.device import ComputeDevice, choose_device, devices
@@ -190,7 +190,7 @@ def test_no_part_of_a_step_stays_in_main_memory(make, side) -> None:
         assert loss.device == device.device and loss.dtype == torch.float32
         _step(state, loss, rate=0.1, clip=1.0)
         moving = {parameter.device for group in optimiser.param_groups for parameter in group["params"]}
-        kept = [value for value in state.moving_parts()["module"].values()]
+        kept = list(state.moving_parts()["module"].values())
         moments = [value for one in state.moving_parts()["optimiser"]["state"].values() for value in one.values()]
     assert moving == {device.device}
     assert moments and {value.device for value in (*kept, *moments, *state.best_weights.values())} == {CPU}

@@ -56,7 +56,7 @@ class ComputeDevice:
         return torch.amp.GradScaler(self.device.type, enabled=self.products is torch.float16)
 
     def own_randomness(self) -> AbstractContextManager[object]:
-        """Leave torch's generators, of the CPU and of the device, as they were when the context ends."""
+        """Leave torch's generators as they were when the context ends (Apple's devices: that of the CPU)."""
         if self.device.type in ("cuda", "xpu"):
             return torch.random.fork_rng(devices=[self.device.index], device_type=self.device.type)
         return torch.random.fork_rng(devices=[])
@@ -95,14 +95,17 @@ def mixed_type(device: torch.device) -> torch.dtype | None:
         # Without such units bfloat16 is emulated, which is slower than float32. Older torch does not say: then none is assumed.
         known = getattr(torch.cpu, "get_capabilities", dict)()
         return torch.bfloat16 if known.get("avx512_bf16") or known.get("amx_bf16") else None
+    if device.type == "xpu":
+        known = getattr(torch.xpu, "is_bf16_supported", None)  # newer than the oldest torch that vitrail takes
+        return torch.bfloat16 if known is not None and known(including_emulation=False) else None
     return torch.bfloat16
 
 
 def choose_device(settings: TrainingSettings, *, source: str = "study", key: str = "training") -> ComputeDevice:
     """Choose device and precision as the settings wish.
 
-    ``auto`` takes the first accelerator there is, and mixed precision on NVIDIA's and Intel's where they have units for it. On the
-    CPU it never mixes: there the same seed gives the same weights bit for bit. Neither does it on Apple's, where the gain is small.
+    ``auto`` takes the first accelerator there is, and mixed precision on NVIDIA's and Intel's where they have units for it. It
+    never mixes on the CPU, where the same seed gives the same weights bit for bit, nor on Apple's, where nobody has tried it.
 
     Args:
         settings: Of the training.
@@ -118,7 +121,9 @@ def choose_device(settings: TrainingSettings, *, source: str = "study", key: str
         wished = torch.device(settings.device)
         chosen = next((one for one in there if one.type == wished.type and wished.index in (None, one.index)), None)
         if chosen is None:
-            rule = f"must be a device of this machine as torch sees it: {', '.join(map(str, there))}. auto takes the first of them."
+            rule = (
+                f"must be a device of this machine as torch sees it: {', '.join(map(str, there))}. auto takes the first of them."
+            )
             raise StudyError(source, (Problem(f"{key}.device", rule, settings.device),))
         device = chosen
     if settings.precision == "full":
@@ -126,7 +131,8 @@ def choose_device(settings: TrainingSettings, *, source: str = "study", key: str
     products = mixed_type(device)
     if settings.precision == "mixed":
         if products is None:
-            rule = f"must be full or auto here: {ComputeDevice(device).name} has no units for products in 16 bits, mixed would be slower."
+            name = ComputeDevice(device).name
+            rule = f"must be full or auto here: {name} has no units for products in 16 bits, mixed would be slower."
             raise StudyError(source, (Problem(f"{key}.precision", rule, "mixed"),))
         return ComputeDevice(device, products)
     return ComputeDevice(device, products if device.type in ("cuda", "xpu") else None)

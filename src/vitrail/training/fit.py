@@ -84,8 +84,8 @@ class Fit:
         stopped: Why it ended, in words.
         seconds: Wall-clock time over all resumed parts.
         batch_size: Images per step at the end: smaller than asked for where batches did not fit into memory.
-        out_of_time: Whether ``minutes`` ended it: another machine, or a busier one, would have come to other weights.
         computed: On what.
+        out_of_time: Whether ``minutes`` ended it: another machine, or a busier one, would have come to other weights.
     """
 
     epochs: tuple[Epoch, ...]
@@ -93,8 +93,8 @@ class Fit:
     stopped: str
     seconds: float
     batch_size: int
+    computed: Computation
     out_of_time: bool = False
-    computed: Computation = Computation()
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def fit(
         progress.say(f"{title}: ended early, {stopped}")
     module.to("cpu").load_state_dict(state.best_weights)
     module.eval()
-    return Fit(tuple(state.epochs), state.best_epoch, stopped, state.seconds, state.batch_size, out_of_time, state.computed)
+    return Fit(tuple(state.epochs), state.best_epoch, stopped, state.seconds, state.batch_size, state.computed, out_of_time)
 
 
 def _note(epoch: Epoch) -> str:

@@ -122,7 +122,7 @@ def check_device(settings: ModelSettings, training: TrainingSettings, *, source:
     Raises:
         StudyError: This machine has no such device, or the device computes no faster in mixed precision.
     """
-    if stops_early(settings) and (training.device or training.precision):  # without a wish torch need not be loaded yet
+    if stops_early(settings) and not {training.device, training.precision} <= {None, "auto"}:  # torch is loaded for a wish only
         from vitrail.training.device import choose_device
 
         choose_device(training, source=source, key=f"models.{settings.name}.training")
