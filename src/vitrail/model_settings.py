@@ -53,6 +53,8 @@ USUAL_TRAINING = TrainingSettings(
     warmup=0,
     average=0.0,
     clip=0.0,
+    device="auto",
+    precision="auto",
 )
 """What most networks wish."""
 

@@ -77,6 +77,11 @@ def run_summary(result: RunResult) -> dict[str, Any]:
             if baseline.evaluation and baseline.training
         ],
         "differences": [{**record_to_plain(one), "beaten": one.beaten} for one in result.differences],
+        "computed": {
+            model.name: record_to_plain(model.training.computed)
+            for model in result.models
+            if model.training and model.training.computed.device
+        },
         "against_baselines": list(held_against_baselines(result)),
         "shortcut_hunts": {model.name: record_to_plain(model.hunt) for model in result.models if model.hunt},
         "energy": {

@@ -55,7 +55,7 @@ from vitrail.steps import (
 from vitrail.storage import fingerprint, locked, read_record, sweep, versions, write_record, write_text
 from vitrail.study import EnsembleSettings, Study, changed
 from vitrail.tracking import in_role, register
-from vitrail.training import Job, batch_remarks, check_schedule
+from vitrail.training import Job, batch_remarks, check_device, check_schedule
 
 if TYPE_CHECKING:  # planning loads what training needs
     from vitrail.planning import Plan
@@ -311,6 +311,7 @@ def _check_settings(study: Study) -> None:
             resolved = settings.model_copy(update={"training": study.training_for(settings)})
             check_model(resolved, study.preprocess_for(settings))
             check_schedule(resolved.training, source="study", key=f"models.{settings.name}.training")
+            check_device(settings, resolved.training, source="study")
         except StudyError as error:
             problems += error.problems
     try:

@@ -443,6 +443,21 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Computation:
+    """What the epochs of a training were computed on; where a killed training went on elsewhere, both are named in order.
+
+    Attributes:
+        device: For example ``CPU`` or ``NVIDIA A100-SXM4-40GB (cuda:0)``; empty: not recorded.
+        precision: ``full``, ``mixed (bfloat16)`` or ``mixed (float16)``.
+        processes: That shared every step.
+    """
+
+    device: str = ""
+    precision: str = ""
+    processes: int = 1
+
+
+@dataclass(frozen=True)
 class Training:
     """How one model was trained.
 
@@ -467,6 +482,7 @@ class Training:
         choices: What was chosen on the validation images after training.
         members: Of an ensemble, in the order of their names.
         out_of_time: Whether ``training.minutes`` ended it: then the same seed gives other weights on another machine.
+        computed: On what; its device is empty for what is fitted in one go, on the CPU.
     """
 
     model: str
@@ -488,6 +504,7 @@ class Training:
     choices: tuple[Choice, ...] = ()
     members: tuple[Member, ...] = ()
     out_of_time: bool = False
+    computed: Computation = Computation()
 
 
 # ---------------------------------------------------------------------------------------------------- evaluation

@@ -91,6 +91,17 @@ def _window(value: Any) -> Any:
     return value
 
 
+def _device(device: str | None) -> str | None:
+    """Let through what may be a device; whether this machine has it is found out before training.
+
+    Raises:
+        ValueError: It cannot be one.
+    """
+    if device is not None and re.fullmatch(r"auto|cpu|mps|(?:cuda|xpu)(?::\d{1,2})?", device) is None:
+        raise ValueError("must be auto, cpu, cuda, mps or xpu, or one of several such as cuda:1")
+    return device
+
+
 NAME_PATTERN = r"(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,99})?"
 """Names become folders: nothing that leads elsewhere, nothing hidden, nothing that looks like an option; empty: to be given."""
 
@@ -321,6 +332,16 @@ class TrainingSettings(Settings):
         le=1e6,
         description="Longest time for the epochs of one model, in minutes: the first epoch that ends after it is the last, and "
         "the best weights so far are kept. What it cuts short is not the same on another machine; null: no limit.",
+    )
+    device: Annotated[str | None, AfterValidator(_device)] = Field(
+        default=None,
+        description="Where networks are trained: auto (the machine's accelerator, else the CPU), cpu, cuda, mps, xpu, or one of "
+        "several, such as cuda:1. Bit for bit the same again on the CPU only; null: auto.",
+    )
+    precision: Literal["auto", "full", "mixed"] | None = Field(
+        default=None,
+        description="full: 32 bits; mixed: products in 16 bits, weights in 32, faster where the device has units for it; auto: "
+        "mixed on accelerators that have them, full on the CPU; null: auto.",
     )
 
 

@@ -26,6 +26,13 @@ FINETUNE = ("models.0.backbone=test_resnet", "models.0.pretrained=false")
         ("cnn", ["training.loss=focall"], "training.loss: must be one of 'cross_entropy' or 'focal'. Did you mean 'focal'?"),
         ("cnn", ["training.schedule=cosin"], "'cosine'. Did you mean 'cosine'?"),
         ("cnn", ["training.label_smoothing=1"], "training.label_smoothing: must be less than 1"),
+        (
+            "cnn",
+            ["training.device=gpu"],
+            "training.device: must be auto, cpu, cuda, mps or xpu, or one of several such as cuda:1",
+        ),
+        ("cnn", ["training.device=cuda:99"], "models.cnn.training.device: must be a device of this machine as torch sees it: "),
+        ("cnn", ["models.0.training.device=xpu:99"], "auto takes the first of them. Found: xpu:99"),
         ("cnn", ["training.warmup=9", "training.epochs=4"], "models.cnn.training.warmup: must be fewer than"),
         ("cnn", ["preprocess.size=16", "models.0.filters=[2,2,2,2,2]"], "models.cnn.filters: every pooling halves the image"),
         ("cnn", ["preprocess.size=16", "models.0.kernel=7"], "models.cnn.kernel: must be at most 3"),

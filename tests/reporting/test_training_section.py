@@ -10,7 +10,7 @@ import pytest
 from html_page import Page, assert_can_be_read_aloud, assert_loads_nothing, assert_well_formed
 
 from vitrail.preprocess.examples import save_examples
-from vitrail.records import RunResult
+from vitrail.records import Computation, RunResult
 from vitrail.reporting import write_report
 from vitrail.reporting.model_section import ModelView, model_views
 from vitrail.reporting.thumbnails import Thumbnails
@@ -31,6 +31,12 @@ def view_of(result: RunResult, **changes: object) -> ModelView:
 def test_the_page_says_how_many_images_a_step_had(result: RunResult, used: int | None, said: str | None) -> None:
     facts = dict(view_of(result, batch_size=used, settings={"training": {"batch_size": 16}}).facts)
     assert facts.get("Images per step") == said
+
+
+def test_the_page_says_what_computed(result: RunResult) -> None:
+    assert "Computed on" not in dict(view_of(result).facts)
+    facts = dict(view_of(result, computed=Computation("NVIDIA T4 (cuda:0)", "mixed (float16)")).facts)
+    assert facts["Computed on"] == "NVIDIA T4 (cuda:0), mixed (float16) precision"
 
 
 def with_augmented(result: RunResult, path: Path) -> RunResult:

@@ -4,6 +4,7 @@ import numpy as np
 from training_data import CLASSES, scanned, split_of
 
 from vitrail.preprocess.examples import load_examples
+from vitrail.records import Computation
 from vitrail.study import AugmentSettings, CnnSettings, DataSettings, PreprocessSettings, Study, TrainingSettings
 from vitrail.training import Job, train
 from vitrail.training.examples import PixelExamples
@@ -32,8 +33,10 @@ def test_the_batch_size_is_that_which_fitted(tmp_path, monkeypatch):
     assert training.settings["training"]["batch_size"] == 8
 
 
-def test_a_batch_that_fits_is_the_one_asked_for(tmp_path):
-    assert trained_in(tmp_path).batch_size == 8
+def test_a_batch_that_fits_is_the_one_asked_for_and_the_device_is_told(tmp_path):
+    training = trained_in(tmp_path, training=TrainingSettings(device="cpu"))
+    assert training.batch_size == 8
+    assert training.computed == Computation("CPU", "full", processes=1)
 
 
 def test_examples_of_the_augmentation_are_kept(tmp_path):

@@ -294,6 +294,8 @@ def _facts(training: Training) -> tuple[tuple[str, str], ...]:
         facts.append(("Weights kept", kept))
     if training.batch_size is not None:
         facts.append(("Images per step", _batch_size(training)))
+    if training.computed.device:
+        facts.append(("Computed on", f"{training.computed.device}, {training.computed.precision} precision"))
     if training.continues is not None:
         before = training.continues
         facts.append(("Goes on from", f"{before.model} of run {before.run}, after {counted(before.epochs, 'epoch', 'epochs')}"))

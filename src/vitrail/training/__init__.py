@@ -7,7 +7,7 @@ from vitrail.training.combine import Combined, combine, packed_as
 from vitrail.training.features import features
 from vitrail.training.schedules import check_schedule
 from vitrail.training.scoring import score_rows, view_scores
-from vitrail.training.train import Job, Trained, train
+from vitrail.training.train import Job, Trained, check_device, train
 
 __all__ = [
     "BASELINES",
@@ -16,6 +16,7 @@ __all__ = [
     "Predict",
     "Trained",
     "batch_remarks",
+    "check_device",
     "check_schedule",
     "choose_views",
     "combine",

@@ -2,7 +2,7 @@
 
 It reads top to bottom: for every epoch, train on shuffled batches, look at the validation images, keep the best weights, stop
 when they stop getting better. All randomness of an epoch comes from (seed, epoch), so a resumed training and an uninterrupted
-one take exactly the same steps.
+one take exactly the same steps: bit for bit on the CPU, nearly so on an accelerator, whose sums have no fixed order.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import torch
 
 from vitrail.errors import VitrailError
 from vitrail.progress import SILENT, Progress
-from vitrail.records import Epoch, IntArray
+from vitrail.records import Computation, Epoch, IntArray
 from vitrail.settings import TrainingSettings
+from vitrail.training.device import ComputeDevice, choose_device
 from vitrail.training.imbalance import class_weights, epoch_order
 from vitrail.training.losses import training_loss, validation_loss
 from vitrail.training.schedules import rate_factor
@@ -83,6 +84,7 @@ class Fit:
         stopped: Why it ended, in words.
         seconds: Wall-clock time over all resumed parts.
         batch_size: Images per step at the end: smaller than asked for where batches did not fit into memory.
+        computed: On what.
         out_of_time: Whether ``minutes`` ended it: another machine, or a busier one, would have come to other weights.
     """
 
@@ -91,6 +93,7 @@ class Fit:
     stopped: str
     seconds: float
     batch_size: int
+    computed: Computation
     out_of_time: bool = False
 
 
@@ -101,12 +104,14 @@ class _Plan:
     Attributes:
         settings: Of the training.
         seed: Of all randomness.
+        device: Where the module is and computes; what is not a batch stays in main memory.
         weight: Of the classes in training; ``None``: all the same.
         validation_weight: Of the classes in validation.
     """
 
     settings: TrainingSettings
     seed: int
+    device: ComputeDevice
     weight: torch.Tensor | None
     validation_weight: torch.Tensor | None
 
@@ -128,32 +133,38 @@ def fit(
     of the training classes under ``weights``, else by those of the validation classes.
 
     Args:
-        module: Maps a batch of inputs to logits (n, classes). It may be :class:`Staged`.
+        module: Maps a batch of inputs to logits (n, classes). It may be :class:`Staged`. It comes from main memory and is back
+            there at the end; in between it is on the device of the settings.
         examples: Its training and validation images. Under ``rotations`` the training images are filled up already
             (:func:`vitrail.training.imbalance.balanced_set`).
         classes: Number of classes.
         settings: Resolved: optimiser, epochs and patience are given. Of the rest, what is open is left out: cross-entropy without
             smoothing, halving on plateaus without warm-up, no average, no clipping.
-        seed: Same seed, same machine, same weights.
+        seed: Same seed, same machine, same weights (on the CPU).
         checkpoint: File to resume from and to save to. It is left there: a run that is killed before the weights are packed
             finds it again; whoever packs them removes it.
         progress: Told of every epoch.
         title: Of the progress bar.
 
     Raises:
+        StudyError: This machine has no such device, or it does not compute in such precision.
         VitrailError: Training diverged (a loss is no finite number), not even one image fits into memory, or the checkpoint
             belongs to another training.
     """
     if settings.optimiser is None or settings.epochs is None or settings.patience is None:
         raise ValueError(f"training settings must be resolved (Study.training_for); found {settings}")
-    optimiser = _optimiser(module, settings)
-    plan = _Plan(settings, seed, *_weights(examples, settings, classes))
+    device = choose_device(settings)
+    module.to(device.device)
+    plan = _Plan(settings, seed, device, *_weights(examples, settings, classes))
     state = TrainingState(
         module,
-        optimiser,
+        _optimiser(module, settings),
+        device.scaler(),
+        computed=Computation(device.name, device.precision),
         average=settings.average or 0.0,
         batch_size=settings.batch_size or BATCH_SIZE,
-        identity=json.dumps([settings.model_dump(mode="json"), seed]),
+        # A killed training may go on where there is another device.
+        identity=json.dumps([settings.model_dump(mode="json", exclude={"device", "precision"}), seed]),
     )
     if checkpoint.exists():
         state.load(checkpoint)
@@ -170,9 +181,9 @@ def fit(
     out_of_time = _why_stop(state, settings.model_copy(update={"minutes": None})) is None
     if out_of_time:
         progress.say(f"{title}: ended early, {stopped}")
-    module.load_state_dict(state.best_weights)
+    module.to("cpu").load_state_dict(state.best_weights)
     module.eval()
-    return Fit(tuple(state.epochs), state.best_epoch, stopped, state.seconds, state.batch_size, out_of_time)
+    return Fit(tuple(state.epochs), state.best_epoch, stopped, state.seconds, state.batch_size, state.computed, out_of_time)
 
 
 def _note(epoch: Epoch) -> str:
@@ -243,6 +254,7 @@ def _epoch_that_fits(state: TrainingState, examples: Examples, plan: _Plan, *, p
             )
         state.batch_size = size // 2
         state.restore(before)
+        plan.device.free()
         progress.say(f"{title}: {size} images at a time do not fit into memory; epoch {number} begins again with {size // 2}")
 
 
@@ -256,27 +268,35 @@ def _one_epoch(state: TrainingState, examples: Examples, plan: _Plan, *, number:
     started = time.monotonic()
     settings, module, weight = plan.settings, state.module, plan.weight
     generator = np.random.default_rng([plan.seed, number])
-    loss_of = training_loss(settings)
-    loss_sum = torch.zeros((), dtype=torch.float64)
-    weight_sum = largest_rate = 0.0
+    losses: list[tuple[torch.Tensor, float]] = []
+    largest_rate = 0.0
     if isinstance(module, Staged):
         module.set_epoch(number)
     module.train()
     # Dropout draws from torch's own generator: seed it for this epoch, and leave the caller's as it was.
-    with torch.random.fork_rng(devices=[]):
+    with plan.device.own_randomness():
         torch.manual_seed(int(generator.integers(2**62)))
         batches = list(_batches(epoch_order(examples.training_labels, settings.imbalance, generator), state.batch_size))
         for step, positions in enumerate(batches):
             rate = (settings.learning_rate or LEARNING_RATE) * rate_factor(settings, state.losses, step=step, steps=len(batches))
             largest_rate = max(largest_rate, rate)
             labels = torch.from_numpy(examples.training_labels[positions])
-            loss = loss_of(module(examples.training_batch(positions, generator)), labels, weight)
+            loss = _loss(module, examples.training_batch(positions, generator), labels, plan)
             _step(state, loss, rate=rate, clip=settings.clip or 0.0)
-            share = float(weight[labels].sum()) if weight is not None else len(positions)
-            loss_sum += loss.detach().double() * share
-            weight_sum += share
+            losses.append((loss.detach(), float(weight[labels].sum()) if weight is not None else len(positions)))
+    # Only now: asking an accelerator for a number makes it wait for all steps before.
+    mean_loss = sum(float(loss) * share for loss, share in losses) / sum(share for _, share in losses)
     loss_after, balanced_accuracy = _validate(state, examples, plan)
-    return Epoch(number, float(loss_sum) / weight_sum, loss_after, balanced_accuracy, largest_rate, time.monotonic() - started)
+    return Epoch(number, mean_loss, loss_after, balanced_accuracy, largest_rate, time.monotonic() - started)
+
+
+def _loss(module: torch.nn.Module, batch: torch.Tensor, labels: torch.Tensor, plan: _Plan) -> torch.Tensor:
+    """Return the training loss of a batch, in single precision."""
+    put = plan.device.put
+    with plan.device.mixing():
+        logits = module(put(batch))
+    weight = put(plan.weight) if plan.weight is not None else None
+    return training_loss(plan.settings)(logits.float(), put(labels), weight)
 
 
 def _step(state: TrainingState, loss: torch.Tensor, *, rate: float, clip: float) -> None:
@@ -284,10 +304,12 @@ def _step(state: TrainingState, loss: torch.Tensor, *, rate: float, clip: float)
     for group in state.optimiser.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
     state.optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
+    torch.autograd.backward(state.scaler.scale(loss))
     if clip:
+        state.scaler.unscale_(state.optimiser)
         torch.nn.utils.clip_grad_norm_(state.module.parameters(), clip)
-    state.optimiser.step()
+    state.scaler.step(state.optimiser)
+    state.scaler.update()
     if state.average:
         state.average.update(state.module)
 
@@ -308,7 +330,7 @@ def _validate(state: TrainingState, examples: Examples, plan: _Plan) -> tuple[fl
     size = min(VALIDATION_BATCH, 4 * state.batch_size)
     with torch.no_grad():
         parts = [positions[start : start + size] for start in range(0, len(positions), size)]
-        logits = torch.cat([module(examples.validation_batch(part)) for part in parts])
+        logits = torch.cat([module(plan.device.put(examples.validation_batch(part))) for part in parts]).cpu()
     labels = torch.from_numpy(examples.validation_labels)
     loss = float(validation_loss(plan.settings)(logits.double(), labels, weight.double() if weight is not None else None))
     right = (logits.argmax(dim=1) == labels).numpy()

@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vitrail.errors import VitrailError
-from vitrail.records import Epoch
+from vitrail.records import Computation, Epoch
 from vitrail.storage import write_bytes
+
+THEN = ", then "
 
 
 class WeightAverage:
@@ -48,18 +51,30 @@ class TrainingState:
     """Weights now and at best, their average, the optimiser, the epochs so far, the size of batches that fits into memory.
 
     Args:
-        module: What is trained.
+        module: What is trained, on its device; what is kept of it is kept in main memory.
         optimiser: What moves it.
+        scaler: Scales the loss for it, where products are in float16.
+        computed: On what this part of the training is computed.
         average: Decay of the average of the weights; 0: none.
         batch_size: Images per step at the beginning.
         identity: What the training follows from, as plain data: a checkpoint of another training is refused.
     """
 
     def __init__(
-        self, module: torch.nn.Module, optimiser: torch.optim.Optimizer, *, average: float, batch_size: int, identity: str
+        self,
+        module: torch.nn.Module,
+        optimiser: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        *,
+        computed: Computation,
+        average: float,
+        batch_size: int,
+        identity: str,
     ) -> None:
         self.module = module
         self.optimiser = optimiser
+        self.scaler = scaler
+        self.computed = computed
         self.average = WeightAverage(module, average) if average else None
         self.batch_size = batch_size
         self.identity = identity
@@ -102,7 +117,8 @@ class TrainingState:
         """Return a copy of all that an epoch moves."""
         return {
             "module": _copied(self.module.state_dict()),
-            "optimiser": copy.deepcopy(self.optimiser.state_dict()),
+            "optimiser": _copied(self.optimiser.state_dict()),
+            "scaler": self.scaler.state_dict(),
             "average": _copied(self.average.module.state_dict()) if self.average else None,
             "average_steps": self.average.steps if self.average else 0,
         }
@@ -112,6 +128,8 @@ class TrainingState:
         self.module.load_state_dict(parts["module"])
         self.optimiser.load_state_dict(copy.deepcopy(parts["optimiser"]))  # the optimiser would go on working in the copy itself
         self.optimiser.zero_grad(set_to_none=True)
+        if parts.get("scaler"):  # a checkpoint may come from a device that needs none
+            self.scaler.load_state_dict(parts["scaler"])
         if self.average:
             self.average.module.load_state_dict(parts["average"])
             self.average.steps = parts["average_steps"]
@@ -124,6 +142,7 @@ class TrainingState:
         content = {
             "identity": self.identity,
             **self.moving_parts(),
+            "computed": vars(self.computed),
             "batch_size": self.batch_size,
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
@@ -146,12 +165,31 @@ class TrainingState:
                 "Remove the file to train from the beginning."
             )
         self.restore(content)
+        before = Computation(**content.get("computed", {}))
+        self.computed = replace(
+            self.computed,
+            device=_then(before.device, self.computed.device),
+            precision=_then(before.precision, self.computed.precision),
+        )
         self.batch_size = content["batch_size"]
         self.best_epoch = content["best_epoch"]
         self.best_weights = content["best_weights"]
         self.epochs = [Epoch(*values) for values in content["epochs"]]
 
 
-def _copied(weights: dict[str, Any]) -> dict[str, Any]:
-    """Return copies in main memory, which is larger than an accelerator's; layouts stay."""
-    return {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
+def _then(before: str, now: str) -> str:
+    """Return in words what came before and what comes now, once where it is the same."""
+    return before if before.split(THEN)[-1] == now else THEN.join(filter(None, (before, now)))
+
+
+def _copied(value: Any) -> Any:
+    """Return tensors, however deep in dicts and lists, as copies in main memory, which is larger than an accelerator's and there
+    on every machine; layouts stay.
+    """
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {name: _copied(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(part) for part in value)
+    return value

@@ -21,14 +21,15 @@ from vitrail.models import (
     family_module,
     load_weights,
     save_weights,
+    stops_early,
 )
 from vitrail.models.continued import WEIGHTS
 from vitrail.preprocess import decode_cache, make_recipe
 from vitrail.preprocess.examples import augmented_examples, augments, save_examples
 from vitrail.progress import SILENT, Progress
-from vitrail.records import Continuation, Epoch, FloatArray, IntArray, Manifest, Split, Training
+from vitrail.records import Computation, Continuation, Epoch, FloatArray, IntArray, Manifest, Split, Training
 from vitrail.storage import write_bytes
-from vitrail.study import ModelSettings, Study
+from vitrail.study import ModelSettings, Study, TrainingSettings
 from vitrail.training.continuing import continued_record, seed_of, start_is_best
 from vitrail.training.features import features
 from vitrail.training.imbalance import BalancedSet, balanced_set
@@ -98,6 +99,7 @@ def train(settings: ModelSettings, job: Job) -> Trained:
         VitrailError: It cannot be trained, and why.
     """
     check_schedule(job.study.training_for(settings), source=f"model {settings.name}", key=f"models.{settings.name}.training")
+    check_device(settings, job.study.training_for(settings), source=f"model {settings.name}")
     match FAMILIES[settings.model].training:
         case "grown":
             return _grow(settings, job)
@@ -107,6 +109,23 @@ def train(settings: ModelSettings, job: Job) -> Trained:
             return _network(settings, job)
         case "ensemble":
             raise UsageError(f"models.{settings.name}: an ensemble is not trained, it is combined. See vitrail.training.combine.")
+
+
+def check_device(settings: ModelSettings, training: TrainingSettings, *, source: str) -> None:
+    """Find out before any work whether a model can be trained where and how the settings wish.
+
+    Args:
+        settings: The model; what is fitted in one go is fitted on the CPU, whatever the wish.
+        training: Resolved for it: :meth:`vitrail.study.Study.training_for`.
+        source: What they come from, for the message.
+
+    Raises:
+        StudyError: This machine has no such device, or the device computes no faster in mixed precision.
+    """
+    if stops_early(settings) and not {training.device, training.precision} <= {None, "auto"}:  # torch is loaded for a wish only
+        from vitrail.training.device import choose_device
+
+        choose_device(training, source=source, key=f"models.{settings.name}.training")
 
 
 def _grow(settings: Any, job: Job) -> Trained:
@@ -267,6 +286,7 @@ def _outcome(module: Any, outcome: Any) -> dict[str, Any]:
         "stopped": outcome.stopped,
         "batch_size": outcome.batch_size,
         "out_of_time": outcome.out_of_time,
+        "computed": outcome.computed,
     }
 
 
@@ -283,6 +303,7 @@ def _record(
     weights: str = "",
     continues: Continuation | None = None,
     out_of_time: bool = False,
+    computed: Computation = Computation(),  # noqa: B008 - frozen
 ) -> Training:
     resolved = settings.model_copy(
         update={"preprocess": job.study.preprocess_for(settings), "training": job.study.training_for(settings)}
@@ -303,4 +324,5 @@ def _record(
         weights=weights,
         continues=continues,
         out_of_time=out_of_time,
+        computed=computed,
     )
