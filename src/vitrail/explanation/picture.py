@@ -16,6 +16,8 @@ from vitrail.storage import write_bytes
 
 _STRONGEST_OPACITY = 0.72
 _OUTLINE_LEVEL = 0.5
+_FULL_STRENGTH = 0.995
+"""Share of the pixels below full strength: in maps of single pixels, the largest few values would leave all others invisible."""
 # Two diverging hues that stay apart for colour-blind readers: warm raises the score, blue lowers it; faint end, strong end.
 _RAISES = np.array([[255, 205, 80], [214, 47, 26]], dtype=np.float64)
 _LOWERS = np.array([[110, 205, 255], [38, 68, 200]], dtype=np.float64)
@@ -23,27 +25,32 @@ _GREY = np.array([[150, 150, 150], [150, 150, 150]], dtype=np.float64)
 
 
 def draw_map(picture: ByteArray, values: npt.NDArray[np.float64], *, grey: bool = False) -> ByteArray:
-    """Lay a signed map over a picture: hue is the sign, opacity the strength, a white line stands at half the strongest value.
+    """Lay a signed map over a picture: hue is the sign, opacity the strength, a white line stands at half of full strength.
+
+    The line is left out where it would be most of what it surrounds: around scattered pixels it would hide them.
 
     Args:
         picture: uint8, shape (height, width, 3).
-        values: Any unit, shape (height, width); scaled by its own largest magnitude.
+        values: Any unit, shape (height, width); full strength is what all but the largest half a percent stay below.
         grey: Draw it without hues and without the line: for a map that does not hold what it says.
 
     Returns:
         uint8, shape (height, width, 3).
     """
-    largest = float(np.abs(values).max(initial=0.0))
-    if largest == 0.0:
+    magnitude = np.abs(values)
+    full = float(np.quantile(magnitude, _FULL_STRENGTH)) or float(magnitude.max(initial=0.0))
+    if full == 0.0:
         return picture.copy()
-    strength = (np.abs(values) / largest)[..., None]
+    strength = np.minimum(magnitude / full, 1.0)[..., None]
     raises, lowers = (_GREY, _GREY) if grey else (_RAISES, _LOWERS)
     faint, strong = (np.where((values > 0)[..., None], raises[end], lowers[end]) for end in (0, 1))
     colour = faint + (strong - faint) * strength
     opacity = _STRONGEST_OPACITY * strength
     blended = picture * (1 - opacity) + colour * opacity
-    if not grey:
-        blended[_edge(strength[..., 0] >= _OUTLINE_LEVEL)] = (255, 255, 255)
+    inside = strength[..., 0] >= _OUTLINE_LEVEL
+    line = _edge(inside)
+    if not grey and 2 * np.count_nonzero(line) <= np.count_nonzero(inside):
+        blended[line] = (255, 255, 255)
     return np.asarray(np.clip(np.rint(blended), 0, 255), dtype=np.uint8)
 
 

@@ -93,11 +93,11 @@ def mixed_type(device: torch.device) -> torch.dtype | None:
         return torch.float16 if torch.cuda.get_device_capability(device)[0] >= VOLTA else None
     if device.type == "cpu":
         # Without such units bfloat16 is emulated, which is slower than float32. Older torch does not say: then none is assumed.
-        known = getattr(torch.cpu, "get_capabilities", dict)()
+        known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         return torch.bfloat16 if known.get("avx512_bf16") or known.get("amx_bf16") else None
     if device.type == "xpu":
-        known = getattr(torch.xpu, "is_bf16_supported", None)  # newer than the oldest torch that vitrail takes
-        return torch.bfloat16 if known is not None and known(including_emulation=False) else None
+        supported = getattr(torch.xpu, "is_bf16_supported", None)  # newer than the oldest torch that vitrail takes
+        return torch.bfloat16 if supported is not None and supported(including_emulation=False) else None
     return torch.bfloat16
 
 
