@@ -14,8 +14,8 @@ SIZE = 32
 
 BASE = ("grad-cam", "grad-cam-plus-plus", "layer-cam", "hires-cam", "occlusion", "rise", "lime", "kernel-shap")
 """What is defined for models that are not made of a network's graph."""
-BOTH_WAYS = ("grad-cam", "hires-cam", "occlusion", "rise", "lime", "kernel-shap")
-"""Those of them that show what speaks against the class, too."""
+BOTH_WAYS = ("grad-cam", "hires-cam", "occlusion", "rise")
+"""Those of them that show what speaks against the class, too, in cells that do not follow the picture."""
 
 
 def noise(size=SIZE, channels=1, seed=0):
