@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -336,8 +335,8 @@ def _prepared(
             notes.append(f"{paths[row]}: passed over. {error}")
             continue
         lines = np.zeros((placement.height, placement.width), dtype=np.bool_)
-        if original.shape[:2] == lines.shape and original.dtype == np.uint8:
-            for line in find_lines(cast(ByteArray, original)):
+        if original.shape[:2] == lines.shape:
+            for line in find_lines(original):
                 lines[line.top : line.bottom, line.left : line.right] = True
         rows.append(row)
         ready.append((pixels, placement))
