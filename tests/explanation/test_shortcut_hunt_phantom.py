@@ -28,6 +28,7 @@ def hunt_on_phantom(folder, *, seed, marked):
         test_share=0.3,
         faults={"corner_mark": 1} if marked else {},
     )
+    folder.mkdir()
     key = make_phantom(folder / "phantom", settings)
     classes = tuple(sorted({image.label for image in key.images}))
     ready = [prepare_file(folder / "phantom" / "images" / image.path, RECIPE) for image in key.images]
