@@ -335,7 +335,7 @@ def _prepared(
             notes.append(f"{paths[row]}: passed over. {error}")
             continue
         lines = np.zeros((placement.height, placement.width), dtype=np.bool_)
-        if original.shape[:2] == lines.shape and original.dtype == np.uint8:
+        if original.shape[:2] == lines.shape:
             for line in find_lines(original):
                 lines[line.top : line.bottom, line.left : line.right] = True
         rows.append(row)

@@ -64,13 +64,9 @@ def _places(regions: Sequence[RegionShare]) -> list[str]:
     for one in sorted((one for one in regions if one.above_chance == "yes"), key=_clarity, reverse=True):
         telling.setdefault(one.region, one)
     return [
-        f"{one.share.value:.0%} of what speaks for {one.target or 'the predicted classes'} lies {place_in_words(one.region)}, on "
-        f"{one.area.value:.0%} of the area"
-        + (
-            f" ({one.untrained.value:.0%} without what it has learnt)"
-            if one.untrained and one.untrained.value is not None
-            else ""
-        )
+        f"{_percent(one.share)} of what speaks for {one.target or 'the predicted classes'} lies {place_in_words(one.region)}, on "
+        f"{_percent(one.area)} of the area"
+        + (f" ({_percent(one.untrained)} without what it has learnt)" if one.untrained is not None else "")
         for one in list(telling.values())[:3]
     ]
 
