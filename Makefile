@@ -19,7 +19,7 @@ demo: .venv/ready ## draw a phantom data set with planted faults and run the who
 	$(BIN)/vitrail demo
 
 test: .venv/ready ## the test suite
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile
 
 test-all: .venv/ready ## the slow tests too
 	$(BIN)/python -m pytest
