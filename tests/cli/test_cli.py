@@ -29,6 +29,7 @@ def test_run_json_is_the_contract(finished):
     assert set(run) >= {"run", "report", "package", "champion", "audit", "leaderboard"}
     assert [row["model"] for row in run["leaderboard"]] == ["forest", "cnn"]
     assert set(run["energy"]["training"]) == {"forest", "cnn"}
+    assert set(run["computed"]) == {"cnn"} and set(run["computed"]["cnn"]) == {"device", "precision", "processes"}
     for used in (run["energy"]["run"], *run["energy"]["training"].values()):
         assert used["kwh"] is None or used["kwh"] > 0  # never zero for want of a meter
         assert bool(used["method"]) == (used["kwh"] is not None)
