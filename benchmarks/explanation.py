@@ -272,7 +272,8 @@ def torch_rows(name: str, package: Any, pixels: Any, options: argparse.Namespace
         Row(f"captum Occlusion, batches of {batch}", occlude(batch), FORWARD, "occlusion", slow=True),
         Row("captum Lime, default", superpixels(attribution.Lime, 1), FORWARD, "lime", slow=True),
         Row(f"captum Lime, batches of {batch}", superpixels(attribution.Lime, batch), FORWARD, "lime", slow=True),
-        Row(f"captum KernelShap, batches of {batch}", superpixels(attribution.KernelShap, batch), FORWARD, "kernel-shap", slow=True),
+        Row(f"captum KernelShap, batches of {batch}", superpixels(attribution.KernelShap, batch), FORWARD, "kernel-shap",
+            slow=True),
     ]  # fmt: skip
     if layer is not None:
 
