@@ -183,3 +183,20 @@ def test_only_the_tail_is_differentiated(monkeypatch):
     assert recorded == [False]
     asked(model, ("gradient",), pixels)
     assert recorded == [False, True]
+
+
+@pytest.mark.parametrize("method", ["cam", "grad-cam", "layer-cam"])
+def test_scores_and_a_class_activation_map_cost_one_run_of_the_network(method, monkeypatch):
+    model, runs = family("cnn"), []
+    session = model.embedder._session
+
+    class Counted:
+        def run(self, outputs, inputs):
+            runs.append(len(inputs["pixels"]))
+            return session.run(outputs, inputs)
+
+    monkeypatch.setitem(vars(model.embedder), "_session", Counted())
+    pixels = pixels_for(model, 3)
+    found = explain_batch(model, pixels, (whole_image(32),) * 3, images=("a", "b", "c"), methods=(method,))[method]
+    assert runs == [3]
+    np.testing.assert_array_equal([one.score for one in found], model.scores(pixels).max(axis=1))

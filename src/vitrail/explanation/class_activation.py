@@ -145,8 +145,7 @@ class Cam:
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
         assert model.network is not None  # noqa: S101 - or it was refused
         head = model.network.weights[0].astype(np.float64)
-        maps = [model.embed_with_maps(question.pixels[image : image + 1]) for image in range(len(question))]
-        activations = np.stack([found[0] for found in maps if found is not None]).astype(np.float64)
+        activations = shared_passes(model, question, self.wants).last_feature_maps().astype(np.float64)
         slopes = np.stack([logit_slopes(question.scores[i], int(c), question.quantity) for i, c in enumerate(question.targets)])
         return answer_of_cells(np.einsum("nchw,nc->nhw", activations, slopes @ head), question, layer=LAST_MAPS)
 

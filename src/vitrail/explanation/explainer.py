@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +79,18 @@ class ExplainableModel(Protocol):
         ...
 
 
+@runtime_checkable
+class ScoresWithMaps(Protocol):
+    """A model that gives scores and last feature maps in one run, so that a class activation map costs no second one."""
+
+    def scores_with_maps(self, pixels: ByteArray) -> tuple[Scores, FloatArray, FloatArray] | None:
+        """Return what ``scores`` returns, the last activations (n, C, h, w) and the embeddings (n, D).
+
+        ``None`` where one run does not give them: there are no feature maps, or scores are the mean over several views.
+        """
+        ...
+
+
 class Passes(Protocol):
     """What one forward and one backward pass over the images of a question give. Computed when first asked for, and kept."""
 
@@ -92,6 +104,10 @@ class Passes(Protocol):
 
     def feature_map_gradient(self, layer: str = "") -> FloatArray:
         """Return the gradient of the explained quantity with respect to those, (n, C, h, w)."""
+        ...
+
+    def last_feature_maps(self) -> FloatArray:
+        """Return the activations that become the embedding, (n, C, h, w), whatever layer was asked for."""
         ...
 
     @property

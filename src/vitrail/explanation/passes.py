@@ -48,6 +48,7 @@ class SharedPasses:
         quantity: What is differentiated.
         wants: What the methods will ask for.
         layer: Layer by name; empty: the default.
+        last: Last feature maps (n, C, h, w) and embeddings (n, D), where they came with the scores.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class SharedPasses:
         quantity: Quantity = "logit",
         wants: Collection[Want] = (),
         layer: str = "",
+        last: tuple[FloatArray, FloatArray] | None = None,
     ) -> None:
         self.model = model
         self.pixels = pixels
@@ -68,12 +70,12 @@ class SharedPasses:
         self.quantity = quantity
         self.wants = frozenset(wants)
         self.named = layer
+        self.last = last
 
     @cached_property
     def closed_form(self) -> bool:
         """Whether the last feature maps and the head's own gradient do, without the graph."""
-        of_maps = {"feature maps", "feature map gradient"}
-        return self.model.pooling != "none" and not self.named and self.wants <= of_maps
+        return has_closed_form(self.model, self.wants, self.named)
 
     @property
     def graph(self) -> NetworkGraph:
@@ -125,6 +127,20 @@ class SharedPasses:
         """Return the gradient at the layer, (n, C, h, w); nothing where it was not announced."""
         return self._maps(layer)[1]
 
+    def last_feature_maps(self) -> FloatArray:
+        """Return the activations that become the embedding, (n, C, h, w), from what ran already where it can."""
+        if self.closed_form:
+            return self._closed[0]
+        if "feature maps" in self.wants and self._takes_last_maps:
+            return self._found.maps
+        return np.stack([_maps_and_vector(self.model, self.pixels[image : image + 1])[0] for image in range(len(self.pixels))])
+
+    @property
+    def _takes_last_maps(self) -> bool:
+        from vitrail.explanation.graph import ACTIVATIONS
+
+        return self.layer.value == ACTIVATIONS
+
     def attentions(self) -> tuple[FloatArray, ...]:
         """Return what every place of :attr:`places` attends to: (n windows, heads, queries, keys), rows sum to 1."""
         return self._found.attentions
@@ -154,7 +170,14 @@ class SharedPasses:
     @cached_property
     def _closed(self) -> tuple[FloatArray, FloatArray]:
         pairs = [
-            last_maps_and_gradient(self.model, self.pixels[image : image + 1], int(target), self.scores[image], self.quantity)
+            last_maps_and_gradient(
+                self.model,
+                self.pixels[image : image + 1],
+                int(target),
+                self.scores[image],
+                self.quantity,
+                found=None if self.last is None else (self.last[0][image], self.last[1][image]),
+            )
             for image, target in enumerate(self.targets)
         ]
         maps, gradients = (np.stack([pair[place] for pair in pairs]) for place in (0, 1))
@@ -311,8 +334,26 @@ def _network(model: ExplainableModel) -> NetworkParts:
 # ---------------------------------------------------------------------------------------------------- the closed form
 
 
+def has_closed_form(model: ExplainableModel, wants: Collection[Want], layer: str) -> bool:
+    """Return whether the last feature maps and the head's own gradient do, without the graph."""
+    return model.pooling != "none" and not layer and set(wants) <= {"feature maps", "feature map gradient"}
+
+
+def _maps_and_vector(model: ExplainableModel, pixels: ByteArray) -> tuple[FloatArray, FloatArray]:
+    found = model.embed_with_maps(pixels)
+    if found is None:
+        raise PackageError(f"{model.name}: it says that it has feature maps, and gives none. Train the model again.")
+    return found
+
+
 def last_maps_and_gradient(
-    model: ExplainableModel, pixels: ByteArray, target: int, scores: Scores, quantity: Quantity
+    model: ExplainableModel,
+    pixels: ByteArray,
+    target: int,
+    scores: Scores,
+    quantity: Quantity,
+    *,
+    found: tuple[FloatArray, FloatArray] | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Return the last feature maps of one image and the gradient of the explained quantity there, both (C, h, w).
 
@@ -321,10 +362,7 @@ def last_maps_and_gradient(
     Raises:
         PackageError: Maps, vector and gradient do not fit together.
     """
-    found = model.embed_with_maps(pixels)
-    if found is None:
-        raise PackageError(f"{model.name}: it says that it has feature maps, and gives none. Train the model again.")
-    activations, embedding = found
+    activations, embedding = found or _maps_and_vector(model, pixels)
     gradient = _quantity_gradient(model, embedding, target, scores, quantity)
     expected = activations.size if model.pooling == "flatten" else len(activations)
     if activations.ndim != 3 or gradient.shape != (expected,):

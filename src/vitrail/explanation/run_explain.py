@@ -15,10 +15,10 @@ from vitrail.errors import PackageError, UsageError
 from vitrail.explanation.activation_maps import ActivationMaps
 from vitrail.explanation.attention import AttentionMap, AttentionRollout, GradientRollout, check_attention_layer
 from vitrail.explanation.class_activation import Cam, GradCam, GradCamPlusPlus, HiResCam, LayerCam
-from vitrail.explanation.explainer import ExplainableModel, Explainer, Question, Relevance
+from vitrail.explanation.explainer import ExplainableModel, Explainer, Question, Relevance, ScoresWithMaps, Want
 from vitrail.explanation.gradients import Gradient, GradientTimesInput, GuidedBackpropagation
 from vitrail.explanation.occlusion import Occlusion
-from vitrail.explanation.passes import SharedPasses, images_together, named_layer
+from vitrail.explanation.passes import SharedPasses, has_closed_form, images_together, named_layer
 from vitrail.explanation.path_gradients import ExpectedGradients, IntegratedGradients, SmoothGrad
 from vitrail.explanation.rise import Rise
 from vitrail.explanation.superpixels import KernelShap, Lime
@@ -119,7 +119,8 @@ def explain_batch(
             for start in range(0, len(pixels), together)
         ]
         return {name: tuple(one for part in parts for one in part[name]) for name in asked}
-    scores = model.scores(pixels)
+    start = time.perf_counter()
+    scores, last = _scores_and_maps(model, pixels, wants, layer)
     for image, of_image in zip(images, scores, strict=True):
         if not np.isfinite(of_image).all():
             raise PackageError(
@@ -127,9 +128,10 @@ def explain_batch(
             )
     predicted = decide(scores, model.classes, decision)
     indices = predicted if targets is None else np.array([model.classes.index(target) for target in targets], dtype=np.int64)
-    start = time.perf_counter()
-    shared = SharedPasses(model, pixels, indices, scores, quantity=quantity, wants=wants, layer=layer) if wants else None
-    if shared is not None:
+    shared = None
+    if wants:
+        start = start if last is not None else time.perf_counter()  # the scores are nobody's unless maps came with them
+        shared = SharedPasses(model, pixels, indices, scores, quantity=quantity, wants=wants, layer=layer, last=last)
         shared.prepare()
     preparing = time.perf_counter() - start
     question = Question(
@@ -339,6 +341,18 @@ def _check_pixels(
         )
     for target in targets or ():
         check_question(model.name, model.classes, method=None, target=target)
+
+
+def _scores_and_maps(
+    model: ExplainableModel, pixels: ByteArray, wants: frozenset[Want], layer: str
+) -> tuple[npt.NDArray[np.float64], tuple[FloatArray, FloatArray] | None]:
+    """Return scores and, where the methods need nothing else and one run gives both, last feature maps and embeddings."""
+    if wants and has_closed_form(model, wants, layer) and isinstance(model, ScoresWithMaps):
+        found = model.scores_with_maps(pixels)
+        if found is not None:
+            scores, maps, embeddings = found
+            return scores, (maps, embeddings)
+    return model.scores(pixels), None
 
 
 def _read_only(pixels: ByteArray) -> ByteArray:

@@ -155,6 +155,23 @@ class OnnxEmbedder:
         activations, embedding = self._session.run(["activations", "embedding"], {"pixels": normalise(pixels, self.recipe)})
         return activations[0], embedding[0]
 
+    def embed_all_with_maps(self, pixels: ByteArray) -> tuple[FloatArray, FloatArray] | None:
+        """Return the feature maps and the vectors of several images, in the batches of :meth:`embed`: the same vectors.
+
+        Args:
+            pixels: uint8, shape (n, size, size, channels).
+
+        Returns:
+            Activations (n, maps, height, width) and embeddings (n, dimension), float32; ``None`` without feature maps.
+        """
+        if self.pooling == "none":
+            return None
+        parts = []
+        for start in range(0, len(pixels), BATCH):
+            inputs = {"pixels": normalise(pixels[start : start + BATCH], self.recipe)}
+            parts.append(self._session.run(["activations", "embedding"], inputs))
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
     def save(self, folder: Path) -> dict[str, Any]:
         """See :class:`Embedder`."""
         write_bytes(folder / "embedder.onnx", self.path.read_bytes())

@@ -179,6 +179,16 @@ class ModelPackage(Package):
         """Return feature maps (maps, height, width) and vector of one prepared image; ``None`` without feature maps."""
         return self.embedder.embed_with_maps(pixels) if isinstance(self.embedder, OnnxEmbedder) else None
 
+    def scores_with_maps(self, pixels: ByteArray) -> tuple[Scores, FloatArray, FloatArray] | None:
+        """Return :meth:`scores` and, from the same run, feature maps and vectors: (n, classes), (n, maps, h, w), (n, dimension).
+
+        ``None`` without feature maps, and where scores are averaged over views: one run does not give both.
+        """
+        if not isinstance(self.embedder, OnnxEmbedder) or len(self.views) > 1:
+            return None
+        found = self.embedder.embed_all_with_maps(pixels)
+        return None if found is None else (self.head.scores(found[1]), *found)
+
     def embedding_gradient(self, embedding: FloatArray, target: int) -> FloatArray:
         """Return the gradient of one class's logit with respect to the vector, shape (dimension,).
 
