@@ -27,7 +27,7 @@ from vitrail.explanation import (
     write_map,
     write_picture,
 )
-from vitrail.explanation.grading import chosen_words, graded, kept_grades
+from vitrail.explanation.grading import chosen_here, graded, kept_grades
 from vitrail.explanation.passes import LAST_MAPS
 from vitrail.models import Package, load_package
 from vitrail.progress import SILENT, Progress
@@ -139,8 +139,8 @@ def explain_files(
         if tell is not None:
             tell(plan, seconds)
     table = kept_grades(package_folder, package)
-    chosen = table if table and table.chosen and method in (None, AUTO) else None
-    method = chosen.chosen if chosen else method
+    chosen, how = chosen_here(table, package) if table and method in (None, AUTO) else ("", "")
+    method = chosen or method
     answers: list[dict[str, Any]] = []
     with progress.task("Explaining", len(images)) as advance:
         for number, image in enumerate(images):
@@ -162,9 +162,8 @@ def explain_files(
             else:
                 if table is not None and method != ALL:
                     found = {name: graded(package, image, one, table, seed=seed) for name, one in found.items()}
-                if chosen is not None:
-                    words = {"chosen": chosen_words(chosen)}
-                    found = {name: replace(one, parameters={**one.parameters, **words}) for name, one in found.items()}
+                if chosen:
+                    found = {name: replace(one, parameters={**one.parameters, "chosen": how}) for name, one in found.items()}
                 answers += [answer | _written(one, image, output, number, package.name) for one in found.values()]
                 if method == "activations":
                     answers[-1]["sheet"] = _channels(package, image, output, number, found[method])

@@ -1,6 +1,7 @@
 """vitrail explain: every method at once, layers, quantities, and the Python door."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -72,10 +73,12 @@ def test_activations_come_with_a_sheet_of_channels(finished, image, tmp_path):
     assert refused.exit_code == 2 and "has no attention" in " ".join(refused.stderr.replace("│", " ").split())
 
 
-def test_auto_says_how_it_chose(finished, image, tmp_path):
-    assert "none was graded" in ask("explain", finished.package("cnn"), image, "--output", tmp_path).stdout
+def test_auto_follows_the_grades_beside_the_package_and_says_so(finished, image, tmp_path):
     (item,) = answer("explain", finished.package("cnn"), image, "--method", "auto", "--output", tmp_path)
-    assert item["method"] == "grad-cam" and "none was graded" in item["parameters"]["chosen"]
+    table = json.loads((finished.package("cnn").parent / "grades.json").read_text())
+    assert item["method"] == table["chosen"] and item["parameters"]["chosen"].startswith("automatically, by grades on ")
+    alone = shutil.copytree(finished.package("cnn"), tmp_path / "alone")
+    assert "none was graded" in ask("explain", alone, image, "--output", tmp_path).stdout
 
 
 def test_in_python_an_explanation_is_looked_at_and_saved(finished, image, tmp_path):

@@ -170,6 +170,10 @@ def test_the_base_install_audits_predicts_and_explains(finished, tmp_path):
     assert json.loads(predict.stdout) == answer("predict", finished.package("cnn"), image), predict.stderr
     explain = base_install("explain", finished.package("forest"), image, "--json", "-o", tmp_path / "maps")
     assert explain.returncode == 0, explain.stderr
+    graded = json.loads((finished.package("forest").parent / "grades.json").read_text())["chosen"]
+    (explanation,) = json.loads(explain.stdout)
+    missing = explanation["method"] != graded  # the most faithful method may need what the base install lacks
+    assert missing == (graded == "tree-shap") == ("tree-shap cannot be used here" in explanation["parameters"]["chosen"])
 
 
 @pytest.mark.parametrize("verb", ["run", "report"])

@@ -3,6 +3,7 @@
 from vitrail.explanation.grading.choose import (
     GRADES,
     ToGrade,
+    chosen_here,
     chosen_words,
     grade_package,
     graded,
@@ -24,6 +25,7 @@ __all__ = [
     "RemovalCurves",
     "ToGrade",
     "check_explanation",
+    "chosen_here",
     "chosen_words",
     "find_masks",
     "grade_map",

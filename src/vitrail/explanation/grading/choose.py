@@ -22,7 +22,7 @@ from vitrail.explanation.grading.localisation import mask_at_input, read_mask
 from vitrail.explanation.grading.means import RESAMPLES
 from vitrail.explanation.grading.one_map import grade_map
 from vitrail.explanation.grading.redrawn import RedrawnModel
-from vitrail.explanation.run_explain import EXPLAINERS
+from vitrail.explanation.run_explain import EXPLAINERS, defined_methods
 from vitrail.records import Explanation, GradeTable, IntArray
 from vitrail.storage import read_record
 
@@ -140,6 +140,25 @@ def kept_grades(package_folder: Path, package: ExplainablePackage) -> GradeTable
 def chosen_words(table: GradeTable) -> str:
     """Say how ``auto`` came to its method, to be kept with an explanation."""
     return f"automatically, by grades on {table.n:,} validation images: {table.why}"
+
+
+def chosen_here(table: GradeTable, package: ExplainablePackage) -> tuple[str, str]:
+    """Return the method that ``auto`` takes on this machine, and how it came to it; two empty texts where no graded one is left.
+
+    The most faithful method may need a library that is not installed here: then the next best takes its place, and says so.
+    """
+    refusals = defined_methods(package.parts[0][1])
+    reason = refusals.get(table.chosen, "This version of vitrail does not know it.") if table.chosen else ""
+    if not reason:
+        return table.chosen, chosen_words(table) if table.chosen else ""
+    left = [grade for grade in table.grades if refusals.get(grade.name) == "" and grade.relevance_gain.value is not None]
+    if not left:
+        return "", ""
+    best = max(left, key=lambda grade: grade.relevance_gain.value or 0.0)
+    return (
+        best.name,
+        f"{chosen_words(table)} {table.chosen} cannot be used here ({reason.rstrip('.')}): {best.name} is the next best.",
+    )
 
 
 def graded(
