@@ -10,7 +10,7 @@ from vitrail.datasets import FAULT_KINDS, AnswerKey, PhantomSettings, PlantedFau
 from vitrail.pipeline import run
 from vitrail.progress import SILENT, Progress
 from vitrail.records import AuditReport, Evidence, Finding, RunResult
-from vitrail.study import CnnSettings, DataSettings, ForestSettings, Study, TrainingSettings
+from vitrail.study import CnnSettings, DataSettings, ExplanationSettings, ForestSettings, Study, TrainingSettings
 
 _ASKED = {check.code for check in CHECKS}
 
@@ -56,6 +56,7 @@ def run_demo(output: Path, *, seed: int = 0, fresh: bool = False, progress: Prog
         output=output,
         data=DataSettings(path=folder / "images"),
         models=(ForestSettings(), CnnSettings(training=TrainingSettings(epochs=25))),
+        explanation=ExplanationSettings(grade_images=16, hunt_images=32),  # enough to show how it looks
     )
     return run(study, fresh=fresh, progress=progress), key
 

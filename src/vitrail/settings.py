@@ -427,7 +427,7 @@ class ExplanationSettings(Settings):
         "faithful on validation images; or a list of names to choose from in the same way (`vitrail explain --help` names them).",
     )
     grade_images: int = Field(
-        default=64,
+        default=32,
         ge=0,
         le=10_000,
         description="Validation images per model on which methods are graded beside maps that know nothing of the model; 0: no "
