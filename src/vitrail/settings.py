@@ -431,7 +431,7 @@ class ExplanationSettings(Settings):
         ge=0,
         le=10_000,
         description="Validation images per model on which methods are graded beside maps that know nothing of the model; 0: no "
-        "grades, and the first method that suits is taken.",
+        "grades, and the first method (of those named) that suits is taken.",
     )
     grade_minutes: float = Field(
         default=2.0,

@@ -25,7 +25,7 @@ from vitrail.evaluation import (
     save_predictions,
 )
 from vitrail.explanation import explain_image, save_explanations
-from vitrail.explanation.grading import ToGrade, chosen_words, find_masks, grade_package, graded, pick_images
+from vitrail.explanation.grading import ToGrade, chosen_words, find_masks, first_named, grade_package, graded, pick_images
 from vitrail.explanation.shortcut_hunt import hunt_package, pick_hunted
 from vitrail.models import Package, load_package, members_of, save_ensemble, save_package
 from vitrail.models.heads import Scores
@@ -244,7 +244,8 @@ def explain_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: M
     explanations = []
     with meter.lap(f"{settings.name}: explanation"):
         table = _grades(settings, job, model, package)
-        method = table.chosen if table and table.chosen else None
+        named = job.study.explanation.methods
+        method = table.chosen if table and table.chosen else first_named(package, () if named == "auto" else named)
         _hunt(settings, job, model, package, method)
         with job.progress.task(f"{settings.name}: explaining", len(cases)) as advance:
             for case in cases:

@@ -1,7 +1,6 @@
 """vitrail explain: every method at once, layers, quantities, and the Python door."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +54,7 @@ def test_layer_quantity_and_seed_are_taken_and_recorded(finished, image, tmp_pat
         (("--method", "layer-cam", "--layer", "nowhere"), "layer: must be one of"),
         (("--quantity", "loss"), "--quantity: must be one of logit, probability, contrast. Found: 'loss'."),
         (("--method", "gradient", "--layer", "activations"), "gradient does not explain by a layer"),
+        (("--method", "cam", "--layer", "activations"), "cam does not explain by a layer"),
     ],
 )
 def test_wishes_that_cannot_be_are_told_before_work_begins(finished, image, tmp_path, words, expected):
@@ -71,14 +71,6 @@ def test_activations_come_with_a_sheet_of_channels(finished, image, tmp_path):
         "explain", finished.package("cnn"), image, "--method", "attention", "--layer", "all", "--output", tmp_path / "a"
     )
     assert refused.exit_code == 2 and "has no attention" in " ".join(refused.stderr.replace("│", " ").split())
-
-
-def test_auto_follows_the_grades_beside_the_package_and_says_so(finished, image, tmp_path):
-    (item,) = answer("explain", finished.package("cnn"), image, "--method", "auto", "--output", tmp_path)
-    table = json.loads((finished.package("cnn").parent / "grades.json").read_text())
-    assert item["method"] == table["chosen"] and item["parameters"]["chosen"].startswith("automatically, by grades on ")
-    alone = shutil.copytree(finished.package("cnn"), tmp_path / "alone")
-    assert "none was graded" in ask("explain", alone, image, "--output", tmp_path).stdout
 
 
 def test_in_python_an_explanation_is_looked_at_and_saved(finished, image, tmp_path):

@@ -15,7 +15,7 @@ from vitrail.errors import DataError, StudyError
 from vitrail.explanation import draw_map, explain_image, explain_pixels
 from vitrail.explanation.grading import GRADES, ToGrade, check_explanation, grade_package, graded, kept_grades, pick_images
 from vitrail.explanation.grading.asking import at_input, map_at_input, method_of
-from vitrail.explanation.grading.choose import OF_PLAN
+from vitrail.explanation.grading.choose import OF_PLAN, first_named
 from vitrail.preprocess import restore_map
 from vitrail.records import Placement
 from vitrail.storage import write_record
@@ -180,3 +180,10 @@ def test_wishes_that_cannot_be_met_are_told_before_work(tmp_path):
     text = str(told.value)
     assert "explanation.methods[1]: no method has this name. Known: " in text and "'gradcam'" in text
     assert "explanation.masks: must be a folder that exists" in text
+
+
+def test_without_grades_the_first_named_method_that_is_defined_is_taken():
+    package = BrightPackage()
+    assert first_named(package, ("gradient", "occlusion", "grad-cam")) == "occlusion"  # it has no network to differentiate
+    assert first_named(package, ()) is None
+    assert first_named(package, ("gradient",)) is None

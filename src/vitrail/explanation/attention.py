@@ -16,7 +16,7 @@ import numpy.typing as npt
 from vitrail.errors import UsageError
 from vitrail.explanation.class_activation import answer_of_cells, shared_passes
 from vitrail.explanation.explainer import Cost, ExplainableModel, Passes, Question, Relevance, Want
-from vitrail.explanation.passes import gradient_refusal
+from vitrail.explanation.passes import gradient_refusal, network_of
 from vitrail.records import FloatArray
 
 if TYPE_CHECKING:
@@ -325,8 +325,7 @@ def speaking_attention(attention: FloatArray, gradient: FloatArray) -> Precise:
 def _layers(model: ExplainableModel) -> Layers:
     from vitrail.explanation.layers import network_layers
 
-    assert model.network is not None  # noqa: S101 - or it was refused
-    return network_layers(model.network)
+    return network_layers(network_of(model))
 
 
 def _answer(

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.explanation.explainer import Cost, ExplainableModel, Passes, Question, Relevance, Want
-from vitrail.explanation.passes import LAST_MAPS, SharedPasses, layer_refusal, logit_slopes
+from vitrail.explanation.passes import LAST_MAPS, SharedPasses, layer_refusal, logit_slopes, network_of
 from vitrail.records import FloatArray
 
 COARSE_CELLS = 14  # below so many cells a side, one cell is wider than most findings in an image
@@ -125,7 +125,7 @@ class Cam:
     """
 
     needs: ClassVar[str] = "feature maps that are averaged, and one linear layer after them"
-    wants: ClassVar[frozenset[Want]] = frozenset({"feature maps"})
+    wants: ClassVar[frozenset[Want]] = frozenset({"last feature maps"})
 
     def refusal(self, model: ExplainableModel) -> str:
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
@@ -143,8 +143,7 @@ class Cam:
 
     def relevance(self, model: ExplainableModel, question: Question) -> Relevance:
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
-        assert model.network is not None  # noqa: S101 - or it was refused
-        head = model.network.weights[0].astype(np.float64)
+        head = network_of(model).weights[0].astype(np.float64)
         activations = shared_passes(model, question, self.wants).last_feature_maps().astype(np.float64)
         slopes = np.stack([logit_slopes(question.scores[i], int(c), question.quantity) for i, c in enumerate(question.targets)])
         return answer_of_cells(np.einsum("nchw,nc->nhw", activations, slopes @ head), question, layer=LAST_MAPS)

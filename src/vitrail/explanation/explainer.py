@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 Pooling = Literal["average", "max", "flatten", "none"]
 
-Want = Literal["input gradient", "feature maps", "feature map gradient", "attention", "attention gradient"]
-"""What a method may ask of the shared passes. One that wants ``feature maps`` can be asked for a layer by name."""
+Want = Literal["input gradient", "last feature maps", "feature maps", "feature map gradient", "attention", "attention gradient"]
+"""What a method may ask of the shared passes. One that wants ``feature maps`` can be asked for a layer by name; ``last feature
+maps`` are those that become the embedding, whatever layer others ask for."""
 
 Scores: TypeAlias = npt.NDArray[np.float64]
 

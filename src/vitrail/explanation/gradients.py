@@ -9,8 +9,8 @@ import numpy as np
 
 from vitrail.explanation.class_activation import shared_passes
 from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance, Want
-from vitrail.explanation.passes import CHUNK, gradient_refusal
-from vitrail.records import ByteArray, FloatArray, NetworkParts, Recipe
+from vitrail.explanation.passes import CHUNK, gradient_refusal, network_of
+from vitrail.records import ByteArray, FloatArray, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,8 +113,7 @@ class GuidedBackpropagation:
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
         from vitrail.explanation.graph import network_graph
 
-        assert model.network is not None  # noqa: S101 - or it was refused
-        graph = network_graph(model.network)
+        graph = network_graph(network_of(model))
         rectifiers = _rectifiers(graph)
         parts = []
         for start in range(0, len(question), CHUNK):
@@ -168,12 +167,6 @@ def grey_level_slope(pixels: ByteArray, recipe: Recipe) -> FloatArray:
 def _per_grey_level(model: ExplainableModel, question: Question, wants: frozenset[Want]) -> FloatArray:
     gradient = shared_passes(model, question, wants).input_gradient()
     return gradient * grey_level_slope(question.pixels, network_of(model).recipe)
-
-
-def network_of(model: ExplainableModel) -> NetworkParts:
-    """Return the network of a model that was not refused."""
-    assert model.network is not None  # noqa: S101 - or it was refused
-    return model.network
 
 
 def _answer(maps: FloatArray, details: dict[str, object] | None = None) -> Relevance:

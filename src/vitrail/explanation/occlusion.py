@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import ClassVar
 
 import numpy as np
 
-from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance, Want
+from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance
 from vitrail.explanation.perturbing import (
     LARGEST_BATCH,
+    SuitsEveryModel,
     batch_size,
     fill_warnings,
     inside,
@@ -27,7 +27,7 @@ SATURATED_SCORE = 0.999
 
 
 @dataclass(frozen=True)
-class Occlusion:
+class Occlusion(SuitsEveryModel):
     """Occlusion sensitivity (Zeiler and Fergus, ECCV 2014): the mean drop of the score over the patches that cover a pixel.
 
     The unit is the score itself (0..1): a reader can check "covered, it falls by 0.2". The drop of the log-odds would not
@@ -50,13 +50,6 @@ class Occlusion:
     stride: float = 1 / 2
     batch: int = LARGEST_BATCH
     quantity: Quantity | None = "probability"
-
-    needs: ClassVar[str] = "nothing but scores"
-    wants: ClassVar[frozenset[Want]] = frozenset()
-
-    def refusal(self, model: ExplainableModel) -> str:  # noqa: ARG002 - it suits every model
-        """See :class:`~vitrail.explanation.explainer.Explainer`. Applies to every model."""
-        return ""
 
     def cost(self, model: ExplainableModel) -> Cost:
         """See :class:`~vitrail.explanation.explainer.Explainer`. Padding, which is not covered, makes it less."""

@@ -324,6 +324,17 @@ def named_layer(model: ExplainableModel, name: str) -> Layer:
     return network_layers(_network(model)).layer(name)
 
 
+def network_of(model: ExplainableModel) -> NetworkParts:
+    """Return the network of a model.
+
+    Raises:
+        UsageError: It has none.
+    """
+    if model.network is None:
+        raise UsageError(f"{model.name} has no network that ends in dense layers. Use occlusion.")
+    return model.network
+
+
 def _network(model: ExplainableModel) -> NetworkParts:
     reason = gradient_refusal(model)
     if model.network is None or reason:
@@ -336,7 +347,7 @@ def _network(model: ExplainableModel) -> NetworkParts:
 
 def has_closed_form(model: ExplainableModel, wants: Collection[Want], layer: str) -> bool:
     """Return whether the last feature maps and the head's own gradient do, without the graph."""
-    return model.pooling != "none" and not layer and set(wants) <= {"feature maps", "feature map gradient"}
+    return model.pooling != "none" and not layer and set(wants) <= {"last feature maps", "feature maps", "feature map gradient"}
 
 
 def _maps_and_vector(model: ExplainableModel, pixels: ByteArray) -> tuple[FloatArray, FloatArray]:

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance, Want
-from vitrail.explanation.gradients import Gradient, grey_level_slope, network_of, value_and_gradient
-from vitrail.explanation.passes import CHUNK, gradient_refusal
+from vitrail.explanation.gradients import Gradient, grey_level_slope, value_and_gradient
+from vitrail.explanation.passes import CHUNK, gradient_refusal, network_of
 from vitrail.preprocess import normalise
 from vitrail.records import ByteArray, FloatArray
 

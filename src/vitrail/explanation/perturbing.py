@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import numpy.typing as npt
 
-from vitrail.explanation.explainer import Question
+from vitrail.explanation.explainer import ExplainableModel, Question, Want
 from vitrail.records import ByteArray, Placement, Quantity
 
 Values = npt.NDArray[np.float64]
@@ -20,6 +22,17 @@ MEMORY = 2**28
 """Bytes that the copies of a batch may take, as bytes and as the four-byte numbers that a network reads."""
 BYTES_PER_VALUE = 10
 """Of one value of a copy: the byte, the mask's product and the model's input as float32, and a copy of either."""
+
+
+class SuitsEveryModel:
+    """What a method that asks for nothing but scores says of itself; see :class:`~vitrail.explanation.explainer.Explainer`."""
+
+    needs: ClassVar[str] = "nothing but scores"
+    wants: ClassVar[frozenset[Want]] = frozenset()
+
+    def refusal(self, model: ExplainableModel) -> str:  # noqa: ARG002 - it suits every model
+        """Return why the method is not defined for a model: it always is."""
+        return ""
 
 
 def inside(placement: Placement) -> tuple[slice, slice]:

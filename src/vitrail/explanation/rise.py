@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from vitrail.engine import one_thread_per_product
-from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance, Want
-from vitrail.explanation.perturbing import batch_size, fill_warnings, inside, median_fill, quantity_asked, quantity_of
+from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance
+from vitrail.explanation.perturbing import (
+    SuitsEveryModel,
+    batch_size,
+    fill_warnings,
+    inside,
+    median_fill,
+    quantity_asked,
+    quantity_of,
+)
 from vitrail.records import ByteArray, FloatArray, Quantity
 
 Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Rise:
+class Rise(SuitsEveryModel):
     """RISE (Petsiuk et al., BMVC 2018): how much higher the score is, over random masks, where a pixel is shown.
 
     The paper's map is ``E[f(I * M) M(x)] / E[M(x)]``, f the score, M a smooth random mask with a mean of 1/2. Here its mean level
@@ -45,13 +52,6 @@ class Rise:
     most: int = 4000
     reliability: float = 0.9
     quantity: Quantity | None = None
-
-    needs: ClassVar[str] = "nothing but scores"
-    wants: ClassVar[frozenset[Want]] = frozenset()
-
-    def refusal(self, model: ExplainableModel) -> str:  # noqa: ARG002 - it suits every model
-        """See :class:`~vitrail.explanation.explainer.Explainer`: never."""
-        return ""
 
     def cost(self, model: ExplainableModel) -> Cost:  # noqa: ARG002 - the same for all
         """See :class:`~vitrail.explanation.explainer.Explainer`: the most it may be."""

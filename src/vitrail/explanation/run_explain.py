@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -100,25 +101,39 @@ def explain_batch(
     _check_layer(model, asked, layer)
     _check_pixels(model, pixels, placements, images, targets)
     wants = frozenset(want for explainer in asked.values() for want in explainer.wants)
+    ask = partial(_ask, model, asked, wants, seed=seed, quantity=quantity, layer=layer, background=background, decision=decision)
     together = images_together(model, wants) or len(pixels)
-    if together < len(pixels):
-        parts = [
-            explain_batch(
-                model,
-                pixels[start : start + together],
-                placements[start : start + together],
-                images=images[start : start + together],
-                methods=methods,
-                targets=None if targets is None else targets[start : start + together],
-                seed=seed,
-                quantity=quantity,
-                layer=layer,
-                background=background,
-                decision=decision,
-            )
-            for start in range(0, len(pixels), together)
-        ]
-        return {name: tuple(one for part in parts for one in part[name]) for name in asked}
+    answers: dict[str, tuple[Explanation, ...]] = dict.fromkeys(asked, ())
+    for start in range(0, len(pixels), together):
+        part = slice(start, start + together)
+        some = ask(pixels[part], placements[part], images[part], None if targets is None else targets[part])
+        answers = {name: answers[name] + some[name] for name in asked}
+    if isinstance(methods, Mapping) or AUTO not in methods:
+        return answers
+    return {name: tuple(map(_not_graded, explanations)) for name, explanations in answers.items()}
+
+
+def _not_graded(explanation: Explanation) -> Explanation:
+    """Say how ``auto`` came to a method where none was graded."""
+    return replace(explanation, parameters={**explanation.parameters, "chosen": NOT_GRADED})
+
+
+def _ask(
+    model: ExplainableModel,
+    asked: Mapping[str, Explainer],
+    wants: frozenset[Want],
+    pixels: ByteArray,
+    placements: Sequence[Placement],
+    images: Sequence[str],
+    targets: Sequence[str] | None,
+    *,
+    seed: int,
+    quantity: Quantity,
+    layer: str,
+    background: ByteArray | None,
+    decision: Decision | None,
+) -> dict[str, tuple[Explanation, ...]]:
+    """Ask all methods about as many images as go through the model together; see :func:`explain_batch`."""
     start = time.perf_counter()
     scores, last = _scores_and_maps(model, pixels, wants, layer)
     for image, of_image in zip(images, scores, strict=True):
@@ -145,12 +160,10 @@ def explain_batch(
         background=background,
         shared=shared,
     )
-    automatic = () if isinstance(methods, Mapping) or AUTO not in methods else (("chosen", NOT_GRADED),)
     answers = {}
     for name, explainer in asked.items():
         start = time.perf_counter()
         relevance = explainer.relevance(model, question)
-        relevance = replace(relevance, details={**relevance.details, **dict(automatic)})
         seconds = (time.perf_counter() - start + (preparing if explainer.wants else 0.0)) / len(question)
         answers[name] = tuple(
             _explanation(
@@ -317,7 +330,6 @@ def _check_layer(model: ExplainableModel, asked: Mapping[str, Explainer], layer:
         check_attention_layer(model, layer)
     else:
         by_layer = [name for name, one in EXPLAINERS.items() if "feature maps" in one.wants or isinstance(one, AttentionMap)]
-        by_layer.remove("cam")
         raise UsageError(f"layer: {', '.join(asked)} does not explain by a layer. Leave it out, or use {' or '.join(by_layer)}.")
 
 

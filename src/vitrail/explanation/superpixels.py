@@ -5,17 +5,19 @@ Both ask about the same combinations, so that asking for both costs no more than
 
 from __future__ import annotations
 
+import abc
 import weakref
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vitrail.engine import one_thread_per_product
 from vitrail.explanation.coalitions import Coalitions, Values, draw_coalitions, lime_coefficients, shapley_values
-from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance, Scores, Want
+from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance, Scores
 from vitrail.explanation.perturbing import (
+    SuitsEveryModel,
     batch_size,
     fill_warnings,
     inside,
@@ -57,19 +59,12 @@ class Bank:
 
 
 @dataclass(frozen=True)
-class _Superpixels:
+class _Superpixels(SuitsEveryModel, abc.ABC):
     """What the two methods share. See :class:`Lime` and :class:`KernelShap`."""
 
     superpixels: int = 50
     samples: int = 600
     quantity: Quantity | None = None
-
-    needs: ClassVar[str] = "nothing but scores"
-    wants: ClassVar[frozenset[Want]] = frozenset()
-
-    def refusal(self, model: ExplainableModel) -> str:  # noqa: ARG002 - it suits every model
-        """See :class:`~vitrail.explanation.explainer.Explainer`: never."""
-        return ""
 
     def cost(self, model: ExplainableModel) -> Cost:  # noqa: ARG002 - the same for all
         """See :class:`~vitrail.explanation.explainer.Explainer`. The two methods together cost no more than one of them."""
@@ -123,11 +118,11 @@ class _Superpixels:
     def _parameters(self) -> dict[str, object]:
         return {"samples": self.samples, "compactness": COMPACTNESS}
 
+    @abc.abstractmethod
     def _fit(
         self, coalitions: Coalitions, answers: Values, none: float, whole: float
     ) -> tuple[Values, Values, dict[str, object], tuple[str, ...]]:
         """Return the superpixels' values, their standard errors, more for the record, and doubts."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -142,16 +142,28 @@ def chosen_words(table: GradeTable) -> str:
     return f"automatically, by grades on {table.n:,} validation images: {table.why}"
 
 
+def first_named(package: ExplainablePackage, methods: Sequence[str]) -> str | None:
+    """Return the first of some methods that is defined for a package; ``None`` where none is, and for an ensemble."""
+    if len(package.parts) != 1:
+        return None
+    return next((name for name in methods if not EXPLAINERS[name].refusal(package.parts[0][1])), None)
+
+
 def chosen_here(table: GradeTable, package: ExplainablePackage) -> tuple[str, str]:
     """Return the method that ``auto`` takes on this machine, and how it came to it; two empty texts where no graded one is left.
 
     The most faithful method may need a library that is not installed here: then the next best takes its place, and says so.
     """
-    refusals = defined_methods(package.parts[0][1])
-    reason = refusals.get(table.chosen, "This version of vitrail does not know it.") if table.chosen else ""
+    model = package.parts[0][1]
+    if not table.chosen:
+        return "", ""
+    reason = (
+        EXPLAINERS[table.chosen].refusal(model) if table.chosen in EXPLAINERS else "This version of vitrail does not know it."
+    )
     if not reason:
-        return table.chosen, chosen_words(table) if table.chosen else ""
-    left = [grade for grade in table.grades if refusals.get(grade.name) == "" and grade.relevance_gain.value is not None]
+        return table.chosen, chosen_words(table)
+    defined = [name for name, why in defined_methods(model).items() if not why]
+    left = [grade for grade in table.grades if grade.name in defined and grade.relevance_gain.value is not None]
     if not left:
         return "", ""
     best = max(left, key=lambda grade: grade.relevance_gain.value or 0.0)
