@@ -54,7 +54,6 @@ def test_layer_quantity_and_seed_are_taken_and_recorded(finished, image, tmp_pat
         (("--method", "layer-cam", "--layer", "nowhere"), "layer: must be one of"),
         (("--quantity", "loss"), "--quantity: must be one of logit, probability, contrast. Found: 'loss'."),
         (("--method", "gradient", "--layer", "activations"), "gradient does not explain by a layer"),
-        (("--method", "cam", "--layer", "activations"), "cam does not explain by a layer"),
     ],
 )
 def test_wishes_that_cannot_be_are_told_before_work_begins(finished, image, tmp_path, words, expected):

@@ -150,6 +150,9 @@ def test_a_layer_is_chosen_by_name_and_recorded():
         asked(model, ("layer-cam",), pixels, layer="nowhere")
     with pytest.raises(UsageError, match=r"layer: gradient does not explain by a layer. Leave it out, or use grad-cam or"):
         asked(model, ("gradient",), pixels, layer="blocks.0")
+    averaged = family("mobilenet")
+    with pytest.raises(UsageError, match=r"layer: cam does not explain by a layer. Leave it out, or use grad-cam or"):
+        asked(averaged, ("cam",), pixels_for(averaged), layer="blocks.0")
 
 
 def test_a_layer_that_the_logits_do_not_see_is_said():

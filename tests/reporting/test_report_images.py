@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from vitrail.explanation import draw_map, write_picture
+from vitrail.explanation.picture import shown_values
 from vitrail.records import Explanation, RunResult
 from vitrail.reporting.images import PICTURE_SIDE, map_pictures
 from vitrail.reporting.thumbnails import Thumbnails
@@ -123,3 +125,10 @@ def test_a_picture_is_written_at_the_images_own_geometry(tmp_path: Path) -> None
     assert drawn.shape == (33, 57, 3)
     assert (drawn[0, 0] == 90).all()
     assert drawn[15, 40, 0] > drawn[15, 40, 2] + 50
+
+
+def test_a_map_without_a_sign_is_drawn_from_its_smallest_value_on() -> None:
+    values = np.array([[0.9, 1.0], [0.9, 0.9]], np.float32)
+    told = {"image": "i", "model": "m", "method": "attention", "target": "t", "score": 0.5, "map": values, "warnings": ()}
+    assert shown_values(Explanation(**told, parameters={"signed": False})).max() == pytest.approx(0.1)
+    np.testing.assert_array_equal(shown_values(Explanation(**told)), values)

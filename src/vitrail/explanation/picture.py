@@ -114,6 +114,24 @@ def _shortened(line: str, draw: ImageDraw.ImageDraw, font: ImageFont.ImageFont |
     return f"..{line}"
 
 
+def shown_values(explanation: Explanation) -> FloatArray:
+    """Return the map as it is drawn: one without a sign, such as attention, less its smallest value, which is everywhere."""
+    unsigned = explanation.parameters.get("signed") is False
+    return explanation.map - explanation.map.min() if unsigned else explanation.map
+
+
+def draw_explanation(explanation: Explanation, image: Path) -> Image.Image:
+    """Return an explanation over its image, at the image's own height and width: warm raises what is explained, blue lowers it.
+
+    Raises:
+        DataError: The image cannot be decoded.
+    """
+    height, width = explanation.map.shape
+    picture = Image.fromarray(read_image(image).pixels).convert("RGB").resize((width, height))
+    values = shown_values(explanation).astype(np.float64)
+    return Image.fromarray(draw_map(np.asarray(picture), values, grey=is_grey(explanation)))
+
+
 def write_picture(explanation: Explanation, image: Path, path: Path) -> Path:
     """Draw an explanation over its image at the image's own height and width and write it as PNG, whole or not at all.
 
@@ -129,10 +147,7 @@ def write_picture(explanation: Explanation, image: Path, path: Path) -> Path:
         DataError: The image cannot be decoded.
         OutputError: The folder cannot be written.
     """
-    height, width = explanation.map.shape
-    picture = Image.fromarray(read_image(image).pixels).convert("RGB").resize((width, height))
-    overlay = draw_map(np.asarray(picture), explanation.map.astype(np.float64), grey=is_grey(explanation))
     buffer = io.BytesIO()
-    Image.fromarray(overlay).save(buffer, format="PNG")
+    draw_explanation(explanation, image).save(buffer, format="PNG")
     write_bytes(path, buffer.getvalue())
     return path

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitrail.datasets import read_image
 from vitrail.errors import UsageError
-from vitrail.explanation.picture import draw_map, is_grey, write_picture
+from vitrail.explanation.picture import draw_explanation, write_picture
 from vitrail.explanation.store import write_map
-from vitrail.records import ByteArray, Explanation
+from vitrail.records import Explanation
 from vitrail.storage import write_bytes, write_record
 
 
@@ -31,10 +30,7 @@ class ShownExplanation(Explanation):
         Raises:
             DataError: The image file cannot be read any more.
         """
-        height, width = self.map.shape
-        picture = Image.fromarray(read_image(Path(self.image)).pixels).convert("RGB").resize((width, height))
-        overlay: ByteArray = draw_map(np.asarray(picture), self.map.astype(np.float64), grey=is_grey(self))
-        return Image.fromarray(overlay)
+        return draw_explanation(self, Path(self.image))
 
     def save(self, path: str | Path) -> Path:
         """Write the explanation, whole or not at all.

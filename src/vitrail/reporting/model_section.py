@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vitrail.evaluation import MEANING, held_against_baselines
-from vitrail.explanation.picture import is_grey
+from vitrail.explanation.picture import is_grey, shown_values
 from vitrail.preprocess.examples import load_examples
 from vitrail.records import Estimate, Evaluation, Explanation, Manifest, ModelResult, Predictions, RunResult, Scores, Training
 from vitrail.reporting.augmentation import augmented_examples_figure
@@ -373,7 +373,7 @@ def _case(explanation: Explanation, predictions: Predictions | None, manifest: M
         explanation=explanation,
         score=f"{explanation.score:.2f}",
         details=_details(explanation),
-        pictures=map_pictures(manifest.root / path, explanation.map, thumbnails.grey(path), grey=is_grey(explanation)),
+        pictures=map_pictures(manifest.root / path, shown_values(explanation), thumbnails.grey(path), grey=is_grey(explanation)),
     )
 
 
