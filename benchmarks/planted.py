@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from vitrail.auditing import audit
 from vitrail.datasets import FAULT_KINDS, AnswerKey, PhantomSettings, PlantedFault, make_phantom
 from vitrail.demo import claims, points_at
-from vitrail.pipeline import audit
 from vitrail.records import AuditReport
 from vitrail.storage import write_record
 from vitrail.study import DataSettings, Study

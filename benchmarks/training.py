@@ -45,14 +45,14 @@ import json, sys, tempfile, time
 from pathlib import Path
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score
-from vitrail import pipeline
+from vitrail.auditing import audit
 from vitrail.models import load_package
-from vitrail.run_folder import cache_of
+from vitrail.places import cache_of
 from vitrail.split import make_split
 from vitrail.study import Study
 from vitrail.training import Job, features, train
 study = Study.from_yaml(sys.argv[1])
-manifest, report = pipeline.audit(study)
+manifest, report = audit(study)
 split = make_split(manifest, report, settings=study.split, seed=study.seed)
 (settings,) = study.models
 with tempfile.TemporaryDirectory() as folder:

@@ -150,8 +150,8 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a commented study.yaml for a folder of images."""
+    from vitrail.auditing import find_images
     from vitrail.errors import UsageError
-    from vitrail.pipeline import find_images
     from vitrail.storage import write_text
     from vitrail.study import Study, commented_yaml
 
@@ -366,9 +366,8 @@ def audit(
         return
     if path is None:
         raise UsageError("Give a folder of images or a study to audit, or a check to explain: vitrail audit --explain CODE.")
-    from vitrail.output import print_audit
-    from vitrail.pipeline import audit as audit_study
-    from vitrail.pipeline import keep_audit
+    from vitrail.auditing import audit as audit_study
+    from vitrail.auditing import keep_audit
 
     study = asked_study(path, None, None, None, output, changes, strict=False)
     manifest, found = audit_study(study, progress=_progress(quiet))
@@ -376,6 +375,8 @@ def audit(
     if as_json:
         _print_json(summary(found))
     else:
+        from vitrail.output import print_audit
+
         print_audit(manifest, found, saved)
     if strict or study.audit.strict:
         enforce(found)
@@ -544,7 +545,7 @@ def _start_early(folder: Path, output: Path | None) -> None:
 
     files = itertools.islice((name for _, _, names in os.walk(folder) for name in names), WORTH_PROCESSES)
     if sum(1 for _ in files) == WORTH_PROCESSES and not ((output or Path("runs")) / "cache").exists():
-        start_processes("vitrail.datasets.scan")
+        start_processes("vitrail.datasets.examine")
 
 
 def _run_until(until: Step, study: Study, fresh: bool, as_json: bool, quiet: bool) -> None:

@@ -22,8 +22,9 @@ from vitrail.evaluation.comparison import (
     compare_pair,
     restricted,
 )
+from vitrail.places import plain_study
 from vitrail.records import Evaluation, Predictions, Provenance, RunResult
-from vitrail.run_folder import RunFolder, counting_members, plain_study
+from vitrail.run_folder import RunFolder, counting_members
 from vitrail.settings import EvaluationSettings
 from vitrail.storage import fingerprint, read_record
 from vitrail.study import Study

@@ -13,18 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vitrail.audit import ask, check_acceptances, enforce, judge
-from vitrail.audit.fixes import apply_fixes, read_fixes
-from vitrail.audit_folder import AuditPaths, audit_folder, save_audit
+from vitrail.audit import check_acceptances, enforce
+from vitrail.auditing import audit, find_images
 from vitrail.comparing import ComparisonResult, compare_runs, comparison_folder, comparison_summary
 from vitrail.continuing import continued_study
-from vitrail.datasets import find_layout, scan_folder
 from vitrail.energy import Meter, check_energy
 from vitrail.engine import share_cores
 from vitrail.errors import Problem, StudyError, UsageError
 from vitrail.evaluation import check_threshold
 from vitrail.explanation.grading import check_explanation
 from vitrail.models import check_continued_data, check_model, identity, members_of
+from vitrail.places import cache_of, check_places, plain_study, source_fingerprint
 from vitrail.preprocess import remarks, view_remarks
 from vitrail.progress import SILENT, Progress
 from vitrail.promotion import Promotion, Role, chosen_model, contest, registration
@@ -32,13 +31,9 @@ from vitrail.records import AuditReport, Manifest, RunResult, Split
 from vitrail.run_folder import (
     COMPUTING_PACKAGES,
     RunFolder,
-    cache_of,
-    check_places,
-    plain_study,
     provenance_of,
     run_folder_of,
     shown_study,
-    source_fingerprint,
 )
 from vitrail.search import candidate, check_space, describe_search, fold_splits, run_trials, score_fold
 from vitrail.search_folder import SearchFolder, SearchResult, save_search
@@ -52,7 +47,7 @@ from vitrail.steps import (
     track_run,
     train_model,
 )
-from vitrail.storage import fingerprint, locked, read_record, sweep, versions, write_record, write_text
+from vitrail.storage import fingerprint, locked, sweep, versions, write_record, write_text
 from vitrail.study import EnsembleSettings, Study, changed
 from vitrail.tracking import in_role, register
 from vitrail.training import Job, batch_remarks, check_device, check_schedule
@@ -63,51 +58,6 @@ if TYPE_CHECKING:  # planning loads what training needs
 Step = Literal["train", "evaluate", "report"]
 MEASURING = 0.15
 """Share of a budget after which a plan begins no further timing."""
-
-
-def audit(study: Study, *, progress: Progress = SILENT) -> tuple[Manifest, AuditReport]:
-    """Read the images and audit them; nothing is trained, no run folder is made, and no finding stops it.
-
-    Raises:
-        UsageError: The folder or the study cannot be used.
-    """
-    check_places(study)
-    cache = cache_of(study)
-    manifest = scan_folder(study.data.path, cache=cache, settings=study.data, progress=progress)
-    if study.data.fixes is not None:
-        manifest = apply_fixes(manifest, read_fixes(study.data.fixes), source=str(study.data.fixes))
-    check_acceptances(study.audit)
-    shipped, patient = study.split.use_shipped_test, study.data.patient
-    # A data set that has not changed is not audited twice; what the study accepts is judged each time.
-    files = [(file.path, file.label, file.part, file.sha256, file.status, file.problem, file.patient) for file in manifest.files]
-    kept = cache / "audits" / f"{fingerprint(files, manifest.notes, shipped, patient, source_fingerprint())}.json"
-    try:
-        report = read_record(kept, AuditReport)
-    except (OSError, ValueError):
-        report = ask(manifest, uses_shipped_parts=shipped, patient=patient, progress=progress)
-        write_record(kept, report)
-    return manifest, judge(report, study.audit)
-
-
-def find_images(study: Study) -> None:
-    """Find out whether there are classes of images where the study says, without opening one.
-
-    Raises:
-        DataError: There are none.
-    """
-    find_layout(study.data.path, cache=cache_of(study), settings=study.data)
-
-
-def keep_audit(study: Study, manifest: Manifest, report: AuditReport) -> AuditPaths:
-    """Write an audit into the study's output folder: its page, its JSON and its list of fixes."""
-    return save_audit(
-        audit_folder(study.output, study.name),
-        manifest,
-        report,
-        name=study.name,
-        accepted=study.audit.accept,
-        applied=study.data.fixes,
-    )
 
 
 def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: Progress = SILENT) -> RunResult:

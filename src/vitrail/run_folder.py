@@ -18,7 +18,6 @@ and the versions of the packages it computes with: other questions get other fol
 from __future__ import annotations
 
 import datetime
-import functools
 import importlib.metadata
 import platform
 import shutil
@@ -26,12 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitrail.energy import total_use
-from vitrail.errors import OutputError, UsageError
+from vitrail.errors import UsageError
 from vitrail.evaluation import choose_champion, load_predictions
 from vitrail.explanation import load_explanations
 from vitrail.explanation.grading import GRADES
 from vitrail.models import identity
 from vitrail.models.continued import WEIGHTS
+from vitrail.places import source_fingerprint
 from vitrail.records import (
     AuditReport,
     Difference,
@@ -45,7 +45,7 @@ from vitrail.records import (
     Training,
 )
 from vitrail.split import load_split
-from vitrail.storage import check_writable, file_sha256, fingerprint, read_record, versions, without_credentials
+from vitrail.storage import fingerprint, read_record, versions, without_credentials
 from vitrail.study import ModelSettings, Study
 from vitrail.training import BASELINES
 
@@ -277,18 +277,6 @@ def run_folder_of(study: Study, manifest: Manifest) -> RunFolder:
     return RunFolder(study.output / f"{study.name}-{key[:8]}")
 
 
-@functools.cache
-def source_fingerprint() -> str:
-    """Return 16 hexadecimal digits that change with any of vitrail's own source files."""
-    folder = Path(__file__).parent
-    return fingerprint([(str(path.relative_to(folder)), file_sha256(path)) for path in sorted(folder.rglob("*.py"))])
-
-
-def cache_of(study: Study) -> Path:
-    """Return the folder of the caches, shared by all runs of one output folder."""
-    return study.output / "cache"
-
-
 def openings_of(study: Study) -> Path:
     """Return the list of openings of test images, shared by all runs of one output folder."""
     return study.output / "test-openings.json"
@@ -312,29 +300,6 @@ def provenance_of(study: Study, manifest: Manifest) -> Provenance:
 def now() -> str:
     """Return the time, ISO 8601 with time zone, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def check_places(study: Study) -> None:
-    """Find out early whether the study can write where it wants to.
-
-    Raises:
-        OutputError: It cannot, or it would write among the images.
-    """
-    images, output = study.data.path.resolve(), study.output.resolve()
-    if output.is_relative_to(images):
-        raise OutputError(
-            f"{study.output}: lies inside the folder of the images ({images}), where it would be taken for a class. "
-            "Choose an --output outside."
-        )
-    check_writable(study.output)
-
-
-def plain_study(study: Study) -> Study:
-    """Return the study with absolute places, as it is kept in the run's folder."""
-    places = {name: place.resolve() for name in ("path", "table", "fixes") if (place := getattr(study.data, name)) is not None}
-    data = study.data.model_copy(update=places)
-    split = study.split.model_copy(update={"file": study.split.file.resolve()} if study.split.file else {})
-    return study.model_copy(update={"data": data, "split": split, "output": study.output.resolve()})
 
 
 def shown_study(study: Study) -> Study:

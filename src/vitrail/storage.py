@@ -10,7 +10,6 @@ import contextlib
 import datetime
 import errno
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
@@ -177,6 +176,8 @@ def fingerprint(*parts: object) -> str:
 
 def versions(*packages: str) -> dict[str, str]:
     """Return the versions of those packages that are installed. A result that a cache keeps may change with any of them."""
+    import importlib.metadata
+
     known = {}
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

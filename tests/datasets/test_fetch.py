@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import pytest
 
-from vitrail.datasets.fetch import FRIENDLY_NAMES, Origin, fetch
+from vitrail.datasets.fetching import FRIENDLY_NAMES, Origin, fetch
 from vitrail.errors import DataError, OutputError, UsageError
 from vitrail.storage import read_record
 

@@ -17,7 +17,7 @@ from dicom_files import dataset, written
 from PIL import Image
 
 from vitrail import storage
-from vitrail.datasets import DERIVED, FACTS, FORMATS, THUMBNAIL_SIZE, read_image, scan, scan_folder
+from vitrail.datasets import DERIVED, FACTS, FORMATS, THUMBNAIL_SIZE, examine, read_image, scan, scan_folder
 from vitrail.datasets.raster import OpenedRaster
 from vitrail.engine import map_in_order
 from vitrail.errors import DataError, OutputError
@@ -195,7 +195,7 @@ def test_a_file_without_permission_is_unreadable_and_is_tried_again(root, cache,
 
 
 def test_very_long_files_are_hashed_but_not_read_into_memory(root, cache, monkeypatch):
-    monkeypatch.setattr(scan, "BYTES_LIMIT", (root / "b" / "3.bmp").stat().st_size - 1)
+    monkeypatch.setattr(examine, "BYTES_LIMIT", (root / "b" / "3.bmp").stat().st_size - 1)
     file = by_path(scan_folder(root, cache=cache))["b/3.bmp"]
     assert file.status == "unreadable"
     assert file.problem.startswith("too large: ")
@@ -455,14 +455,14 @@ def test_a_file_that_kills_the_process_that_reads_it_is_listed_and_the_others_ar
         picture(folder / "ab"[number % 2] / f"{number:02d}.png", number, size=(20, 18))
 
     def examine(items, slices):  # goes to the other process as it stands here
-        from vitrail.datasets.scan import _examine_all
+        from vitrail.datasets.examine import examine_all
 
         if any(item.found.path == "b/13.png" for item in items):
             os._exit(1)
-        return _examine_all(items, slices)
+        return examine_all(items, slices)
 
     monkeypatch.setattr(scan, "WORTH_PROCESSES", 1)
-    monkeypatch.setattr(scan, "_examine_all", examine)
+    monkeypatch.setattr(scan, "examine_all", examine)
     files = by_path(scan_folder(folder, cache=cache))
     assert len(files) == 24
     assert [path for path, file in files.items() if not file.readable] == ["b/13.png"]

@@ -10,7 +10,7 @@ import pytest
 from torture_folder import CLASSES, make_torture_folder
 
 from vitrail.audit import summary
-from vitrail.pipeline import audit
+from vitrail.auditing import audit
 from vitrail.study import DataSettings, Study
 
 

@@ -6,7 +6,7 @@ A check is one class in the file of its family, named in :data:`CHECKS`.
 from vitrail.audit.check import AuditContext, Check, NotApplicable
 from vitrail.audit.explain import explain_check
 from vitrail.audit.groups import exact_groups, unite
-from vitrail.audit.run_audit import CHECKS, ask, check_acceptances, enforce, judge, run_audit, summary
+from vitrail.audit.run_audit import CHECKS, ask, check_acceptances, enforce, judge, load_libraries, run_audit, summary
 
 __all__ = [
     "CHECKS",
@@ -19,6 +19,7 @@ __all__ = [
     "exact_groups",
     "explain_check",
     "judge",
+    "load_libraries",
     "run_audit",
     "summary",
     "unite",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib
 from dataclasses import replace
 from typing import Any
 
@@ -159,6 +160,12 @@ def ask(
         leaked=context.leaked,
         doubtful=context.doubtful,
     )
+
+
+def load_libraries() -> None:
+    """Load what the checks load when they are asked, for whoever waits for the images anyway."""
+    for name in ("scipy.linalg", "scipy.ndimage", "scipy.special"):
+        importlib.import_module(name)
 
 
 def _answer(check: Check, context: AuditContext) -> Finding | NotApplicable | None:

@@ -7,81 +7,38 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import itertools
 import json
 import stat
+import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 from pydantic import TypeAdapter
 
-from vitrail.datasets.decoded import START_LENGTH, OpenedFile, Reader, spread_frames
 from vitrail.datasets.derived import DERIVED, derived_files
-from vitrail.datasets.facts import FACTS, THUMBNAIL_SIZE, UNKNOWN, look
+from vitrail.datasets.examine import Entry, FileToRead, Key, ScannedImage, examine_all, killed
+from vitrail.datasets.facts import FACTS, THUMBNAIL_SIZE
 from vitrail.datasets.folder import FoundFile, find_layout, printable
-from vitrail.datasets.images import FORMATS, reader_of
+from vitrail.datasets.images import FORMATS
 from vitrail.engine import WORTH_PROCESSES, map_in_order
 from vitrail.errors import DataError, OutputError
 from vitrail.progress import SILENT, Progress
-from vitrail.records import ByteArray, FileStatus, ImageFile, Manifest
+from vitrail.records import ByteArray, ImageFile, Manifest
 from vitrail.settings import DataSettings
 from vitrail.storage import fingerprint, versions, whole_file, write_text
-
-BYTES_LIMIT = 2 * 1024**3
-"""Longer files are not read into memory: they are hashed and reported as too large."""
 
 # What is kept depends on how it was made: another version of either starts anew.
 _CACHE_VERSION = f"7, {versions('pillow', 'pydicom', 'nibabel')}"
 _BATCH = 16  # files per job: small images cost little more than the job itself
 _FEW = 1000  # so many changed files are held in memory to see whether their content has changed too
-_BLACK = bytes(THUMBNAIL_SIZE * THUMBNAIL_SIZE)
-_NO_FACTS = UNKNOWN.tobytes()
-
-
-class _Entry(NamedTuple):
-    """What the cache keeps of one image; its position is the row of its thumbnail. See :class:`ImageFile`."""
-
-    path: str  # of the file
-    size_bytes: int
-    mtime_ns: int
-    sha256: str  # empty where the bytes could not be read: tried again next time, for permissions change without a trace
-    status: FileStatus
-    problem: str = ""
-    format: str = ""
-    mode: str = ""
-    width: int = 0
-    height: int = 0
-    turned: bool = False
-    patient: str = ""
-    volume: str = ""
-    encoding: str = ""
-    source: str = ""
-    private: tuple[str, ...] = ()
-    frame: int | None = None  # of a file with several frames or slices: which of them this is
-
-    @property
-    def key(self) -> _Key:
-        """What tells an untouched file."""
-        return self.path, self.size_bytes, self.mtime_ns
-
-
-_Key = tuple[str, int, int]
-
-
-class _Image(NamedTuple):
-    """One image as the pass found it: its entry, and the bytes of its row in the two arrays."""
-
-    entry: _Entry
-    thumbnail: bytes = _BLACK
-    facts: bytes = _NO_FACTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +48,7 @@ class _Index:
     version: str
     thumbnails: str
     facts: str
-    entries: list[_Entry]
+    entries: list[Entry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,33 +56,26 @@ class _Cached:
     """What an earlier scan left: entries by key, with the rows of their images."""
 
     index: _Index
-    rows: Mapping[_Key, list[int]]
+    rows: Mapping[Key, list[int]]
     thumbnails: ByteArray
     facts: npt.NDArray[np.void]
 
-    def images(self, key: _Key) -> list[_Image]:
+    def images(self, key: Key) -> list[ScannedImage]:
         """Return the images of an unchanged file."""
         return [
-            _Image(self.index.entries[row], self.thumbnails[row].tobytes(), self.facts[row].tobytes()) for row in self.rows[key]
+            ScannedImage(self.index.entries[row], self.thumbnails[row].tobytes(), self.facts[row].tobytes())
+            for row in self.rows[key]
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """A file as it is before it is read."""
-
-    found: FoundFile
-    size_bytes: int
-    mtime_ns: int
-    problem: str
-
-    @property
-    def key(self) -> _Key:
-        """What tells an untouched file."""
-        return self.found.path, self.size_bytes, self.mtime_ns
-
-
-def scan_folder(root: Path, *, cache: Path, settings: DataSettings | None = None, progress: Progress = SILENT) -> Manifest:
+def scan_folder(
+    root: Path,
+    *,
+    cache: Path,
+    settings: DataSettings | None = None,
+    progress: Progress = SILENT,
+    meanwhile: Callable[[], None] | None = None,
+) -> Manifest:
     """Find the images under ``root`` and read each file once.
 
     Broken files never stop the scan: they are in the manifest with their problem. See :func:`find_layout` for the layout.
@@ -137,6 +87,7 @@ def scan_folder(root: Path, *, cache: Path, settings: DataSettings | None = None
             modification time) are not read again.
         settings: Where labels come from and how many slices are taken from volumes; ``None``: the usual.
         progress: Told how far the reading is.
+        meanwhile: Called in a thread of its own as soon as other processes read files: the time to load what comes after.
 
     Raises:
         DataError: The folder cannot be used: missing, empty, fewer than two classes, or a class with fewer than two images.
@@ -153,23 +104,23 @@ def scan_folder(root: Path, *, cache: Path, settings: DataSettings | None = None
     if cached is not None and [item.key for item in items] == list(cached.rows):
         index = cached.index
     else:
-        index = _Pass(folder, version, settings.slices, root, progress).read(items, cached)
+        index = _Pass(folder, version, settings.slices, root, progress, meanwhile).read(items, cached)
     files = _image_files(items, index.entries)
     classes = tuple(sorted({file.label for file in files}))
     return Manifest(layout.root.absolute(), classes, files, folder / index.thumbnails, folder / index.facts, layout.notes)
 
 
-def _look(found: FoundFile) -> _Item:
+def _look(found: FoundFile) -> FileToRead:
     """Note a file's size and time, without opening it."""
     try:
         status = found.source.stat()
     except OSError as error:
         problem = "the link leads nowhere" if found.source.is_symlink() else f"cannot be read: {error.strerror}"
-        return _Item(found, 0, 0, problem)
+        return FileToRead(found, 0, 0, problem)
     problem = "" if stat.S_ISREG(status.st_mode) else "not a regular file"
     if not found.source.as_posix().endswith(found.path):
         problem = "its name is not valid UTF-8, so no report could name it: rename the file or its folder"
-    return _Item(found, status.st_size, status.st_mtime_ns, problem)
+    return FileToRead(found, status.st_size, status.st_mtime_ns, problem)
 
 
 # ---------------------------------------------------------------------------------------------------- the pass
@@ -185,6 +136,7 @@ class _Pass:
         slices: Images taken from a volume or clip.
         root: The data set, for messages.
         progress: Told of every file.
+        meanwhile: Called in a thread while processes read.
     """
 
     folder: Path
@@ -192,8 +144,9 @@ class _Pass:
     slices: int
     root: Path
     progress: Progress
+    meanwhile: Callable[[], None] | None
 
-    def read(self, items: list[_Item], cached: _Cached | None) -> _Index:
+    def read(self, items: list[FileToRead], cached: _Cached | None) -> _Index:
         """Read what has changed and write the cache."""
         changed = [item for item in items if cached is None or item.key not in cached.rows]
         if len(changed) < len(items):
@@ -207,7 +160,7 @@ class _Pass:
                 results = iter(read)
             return self._write(items, cached, results)
 
-    def _touched(self, items: list[_Item], cached: _Cached, read: list[list[_Image]]) -> _Index | None:
+    def _touched(self, items: list[FileToRead], cached: _Cached, read: list[list[ScannedImage]]) -> _Index | None:
         """Return the index with new times where nothing but the times of files has changed: no array is written then."""
         paths = [key[0] for key in cached.rows]
         if [item.found.path for item in items] != paths:
@@ -226,11 +179,11 @@ class _Pass:
             self._write_index(index)
         return index
 
-    def _write(self, items: list[_Item], cached: _Cached | None, results: Iterator[list[_Image]]) -> _Index:
+    def _write(self, items: list[FileToRead], cached: _Cached | None, results: Iterator[list[ScannedImage]]) -> _Index:
         """Write thumbnails, facts and index, and remove what they replace; of a useless data set, keep nothing."""
         made = fingerprint(self.version, [item.key for item in items])
         thumbnails, facts = self.folder / f"thumbnails-{made}.npy", self.folder / f"facts-{made}.npy"
-        entries: list[_Entry] = []
+        entries: list[Entry] = []
         measured = bytearray()
         with self._failures_as_output_errors():
             # Rows are appended to a plain file: a full disk is then an error, where a mapped one would kill the process.
@@ -268,11 +221,14 @@ class _Pass:
             raise OutputError(reason) from error
 
     @contextlib.contextmanager
-    def _read_all(self, items: list[_Item]) -> Iterator[Iterator[list[_Image]]]:
-        """Give the images of every file, in order, while threads read them."""
+    def _read_all(self, items: list[FileToRead]) -> Iterator[Iterator[list[ScannedImage]]]:
+        """Give the images of every file, in order, while threads or processes read them."""
+        in_processes = len(items) >= WORTH_PROCESSES
 
-        def told(batches: Iterable[list[list[_Image]]]) -> Iterator[list[_Image]]:
-            for result in itertools.chain.from_iterable(batches):
+        def told(batches: Iterable[list[list[ScannedImage]]]) -> Iterator[list[ScannedImage]]:
+            for number, result in enumerate(itertools.chain.from_iterable(batches)):
+                if number == 0 and in_processes and self.meanwhile is not None:
+                    threading.Thread(target=self.meanwhile, daemon=True).start()
                 advance()
                 yield result
 
@@ -280,95 +236,18 @@ class _Pass:
         with warnings.catch_warnings(), self.progress.task("Reading images", len(items)) as advance:
             warnings.filterwarnings("ignore", module=r"(PIL|pydicom|nibabel)\.")
             batches = (items[start : start + _BATCH] for start in range(0, len(items), _BATCH))
-            examine = functools.partial(_examine_all, slices=self.slices)
+            examine = functools.partial(examine_all, slices=self.slices)
 
-            def examine_each(batch: list[_Item]) -> list[list[_Image]]:
-                results = map_in_order(examine, ([item] for item in batch), processes=True, in_place_of=_killed)
+            def examine_each(batch: list[FileToRead]) -> list[list[ScannedImage]]:
+                results = map_in_order(examine, ([item] for item in batch), processes=True, in_place_of=killed)
                 return list(itertools.chain.from_iterable(results))
 
-            yield told(map_in_order(examine, batches, processes=len(items) >= WORTH_PROCESSES, in_place_of=examine_each))
+            yield told(map_in_order(examine, batches, processes=in_processes, in_place_of=examine_each))
 
 
 def _write_header(stream: BinaryIO, rows: int) -> None:
     header = {"descr": "|u1", "fortran_order": False, "shape": (rows, THUMBNAIL_SIZE, THUMBNAIL_SIZE)}
     npy.write_array_header_1_0(stream, header)
-
-
-def _examine_all(items: list[_Item], slices: int) -> list[list[_Image]]:
-    return [_examine(item, slices) for item in items]
-
-
-def _killed(items: list[_Item]) -> list[list[_Image]]:
-    """Say of files that they ended the process that read them; without a hash they are read again next time."""
-    problem = "reading it ended the process that did: a decoder failed, or the memory was not enough"
-    return [[_Image(_Entry(*item.key, sha256="", status="unreadable", problem=problem))] for item in items]
-
-
-def _examine(item: _Item, slices: int) -> list[_Image]:
-    """Read one file: hash, header, thumbnails. Never raises: whatever is wrong becomes the entry's problem."""
-    entry = _Entry(*item.key, sha256="", status="unreadable", problem=item.problem)
-    if item.problem:
-        return [_Image(entry)]
-    try:
-        content, sha256, found = _read_bytes(item)
-    except OSError as error:
-        return [_Image(entry._replace(problem=f"cannot be read: {error.strerror or error}"))]
-    entry = entry._replace(sha256=sha256, format=found[1] if found else "")
-    if not content:
-        return [_Image(entry._replace(status="empty", problem="the file has zero bytes"))]
-    if found is None:
-        return [_Image(entry._replace(status="not_an_image", problem=f"the bytes are none of {', '.join(FORMATS)}"))]
-    if item.size_bytes > BYTES_LIMIT:
-        problem = f"too large: {item.size_bytes:,} bytes; at most {BYTES_LIMIT:,} are read"
-        return [_Image(entry._replace(problem=problem))]
-    try:
-        opened = found[0].open(content)
-        header = opened.header()
-    except Exception as error:  # one broken image must never stop the scan, however it is broken
-        return [_Image(_failed(entry, error))]
-    entry = entry._replace(
-        patient=header.patient, volume=header.volume, encoding=header.encoding, source=header.source, private=header.private
-    )
-    if header.frames == 1:
-        return [_examine_frame(opened, entry, quality=header.quality)]
-    frames = [
-        entry._replace(frame=number, sha256=hashlib.sha256(f"{sha256}#{number}".encode()).hexdigest(), volume=item.found.path)
-        for number in spread_frames(header.frames, slices)
-    ]
-    return [_examine_frame(opened, frame, quality=header.quality) for frame in frames]
-
-
-def _examine_frame(opened: OpenedFile, entry: _Entry, *, quality: float) -> _Image:
-    """Decode one image of a file to its thumbnail and facts."""
-    try:
-        # Every byte is decoded, so truncation is noticed, but a large JPEG costs little more than its entropy decoding.
-        decoded = opened.decode(frame=entry.frame, at_least=2 * THUMBNAIL_SIZE)
-        whole = decoded.pixels.shape[:2] == (decoded.height, decoded.width)
-        thumbnail, facts = look(decoded.pixels, quality=quality, whole=whole)
-    except Exception as error:
-        return _Image(_failed(entry, error))
-    entry = entry._replace(
-        status="readable", mode=decoded.mode, width=decoded.width, height=decoded.height, turned=decoded.turned
-    )
-    return _Image(entry, thumbnail.tobytes(), facts.tobytes())
-
-
-def _failed(entry: _Entry, error: Exception) -> _Entry:
-    if isinstance(error, MemoryError):  # says something of this moment, not of the file: without a hash it is read again
-        return entry._replace(sha256="", problem="too large for the memory that was free")
-    return entry._replace(problem=str(error).rstrip(".") or type(error).__name__)
-
-
-def _read_bytes(item: _Item) -> tuple[bytes, str, tuple[Reader, str] | None]:
-    """Return a file's bytes, their SHA-256, and who reads it; of what is no image, or too long, only the first few bytes."""
-    with item.found.source.open("rb") as stream:
-        start = stream.read(START_LENGTH)
-        found = reader_of(start)
-        if found and item.size_bytes <= BYTES_LIMIT:
-            content = start + stream.read()
-            return content, hashlib.sha256(content).hexdigest(), found
-        stream.seek(0)
-        return start, hashlib.file_digest(stream, "sha256").hexdigest(), found
 
 
 # ---------------------------------------------------------------------------------------------------- the cache
@@ -387,14 +266,14 @@ def _open_cache(folder: Path, version: str) -> _Cached | None:
         return None
     if facts.shape != shape[:1] or facts.dtype != FACTS:
         return None
-    rows: dict[_Key, list[int]] = {}
+    rows: dict[Key, list[int]] = {}
     for row, entry in enumerate(index.entries):
         if entry.sha256:
             rows.setdefault(entry.key, []).append(row)
     return _Cached(index, rows, thumbnails, facts)
 
 
-def _image_files(items: list[_Item], entries: list[_Entry]) -> tuple[ImageFile, ...]:
+def _image_files(items: list[FileToRead], entries: list[Entry]) -> tuple[ImageFile, ...]:
     """Put the images of the files together with what their place says of them; what was made from another image is left out."""
     found = {item.found.path: item.found for item in items}
     derived = derived_files(found)
@@ -406,7 +285,7 @@ def _image_files(items: list[_Item], entries: list[_Entry]) -> tuple[ImageFile, 
     )
 
 
-def _image_file(found: FoundFile, entry: _Entry) -> ImageFile:
+def _image_file(found: FoundFile, entry: Entry) -> ImageFile:
     return ImageFile(
         path=found.path if entry.frame is None else f"{found.path}#{entry.frame}",
         label=found.label,

@@ -9,13 +9,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from vitrail.reporting.audit_page import write_audit_page
+from vitrail.reporting.audit_page import compile_audit_page, write_audit_page
 
 if TYPE_CHECKING:
     from vitrail.reporting.comparison_page import write_comparison
     from vitrail.reporting.report import figure_files, write_report
 
-__all__ = ["figure_files", "write_audit_page", "write_comparison", "write_report"]
+__all__ = ["compile_audit_page", "figure_files", "write_audit_page", "write_comparison", "write_report"]
 
 _HOMES = {"figure_files": "report", "write_report": "report", "write_comparison": "comparison_page"}
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from vitrail.audit.fixes import Fix
 from vitrail.records import AuditReport, Finding, Manifest
 from vitrail.reporting.findings import SEVERITY_WORDS, finding_views, severity_counts
-from vitrail.reporting.page import render
+from vitrail.reporting.page import compile_templates, render
 from vitrail.reporting.thumbnails import Thumbnails, examples
 from vitrail.reporting.wording import counted
 from vitrail.settings import Acceptance
@@ -24,6 +24,7 @@ from vitrail.storage import write_text
 MOST_LISTED = 200
 """Pieces of evidence and rows of tables that one finding lists; ``audit.json`` has them all."""
 MOST_CLASSES = 200
+_TEMPLATES = ("audit.html.j2", "page.html.j2", "parts.html.j2", "findings.html.j2")  # the page, and what it is made of
 PART_WORDS = {"train": "Training", "validation": "Validation", "test": "Test", "": "No part"}
 
 TERMS: tuple[tuple[str, str], ...] = (
@@ -130,7 +131,12 @@ def write_audit_page(
         "fixes_file": fixes_file,
         "terms": TERMS,
     }
-    write_text(path, render("audit.html.j2", content))
+    write_text(path, render(_TEMPLATES[0], content))
+
+
+def compile_audit_page() -> None:
+    """Compile the templates of the page before it is needed."""
+    compile_templates(*_TEMPLATES)
 
 
 def _verdict(report: AuditReport) -> str:

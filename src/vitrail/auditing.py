@@ -1,0 +1,65 @@
+"""A study's audit: its images are read and audited, and what was found is kept."""
+
+from __future__ import annotations
+
+from vitrail.audit import ask, check_acceptances, judge, load_libraries
+from vitrail.audit.fixes import apply_fixes, read_fixes
+from vitrail.audit_folder import AuditPaths, audit_folder, save_audit
+from vitrail.datasets import find_layout, scan_folder
+from vitrail.places import cache_of, check_places, source_fingerprint
+from vitrail.progress import SILENT, Progress
+from vitrail.records import AuditReport, Manifest
+from vitrail.reporting import compile_audit_page
+from vitrail.storage import fingerprint, read_record, write_record
+from vitrail.study import Study
+
+
+def audit(study: Study, *, progress: Progress = SILENT) -> tuple[Manifest, AuditReport]:
+    """Read the images and audit them; nothing is trained, no run folder is made, and no finding stops it.
+
+    Raises:
+        UsageError: The folder or the study cannot be used.
+    """
+    check_places(study)
+    cache = cache_of(study)
+    manifest = scan_folder(study.data.path, cache=cache, settings=study.data, progress=progress, meanwhile=_load_what_follows)
+    if study.data.fixes is not None:
+        manifest = apply_fixes(manifest, read_fixes(study.data.fixes), source=str(study.data.fixes))
+    check_acceptances(study.audit)
+    shipped, patient = study.split.use_shipped_test, study.data.patient
+    # A data set that has not changed is not audited twice; what the study accepts is judged each time.
+    files = [(file.path, file.label, file.part, file.sha256, file.status, file.problem, file.patient) for file in manifest.files]
+    kept = cache / "audits" / f"{fingerprint(files, manifest.notes, shipped, patient, source_fingerprint())}.json"
+    try:
+        report = read_record(kept, AuditReport)
+    except (OSError, ValueError):
+        report = ask(manifest, uses_shipped_parts=shipped, patient=patient, progress=progress)
+        write_record(kept, report)
+    return manifest, judge(report, study.audit)
+
+
+def find_images(study: Study) -> None:
+    """Find out whether there are classes of images where the study says, without opening one.
+
+    Raises:
+        DataError: There are none.
+    """
+    find_layout(study.data.path, cache=cache_of(study), settings=study.data)
+
+
+def keep_audit(study: Study, manifest: Manifest, report: AuditReport) -> AuditPaths:
+    """Write an audit into the study's output folder: its page, its JSON and its list of fixes."""
+    return save_audit(
+        audit_folder(study.output, study.name),
+        manifest,
+        report,
+        name=study.name,
+        accepted=study.audit.accept,
+        applied=study.data.fixes,
+    )
+
+
+def _load_what_follows() -> None:
+    """Load the libraries of the checks and the templates of the page."""
+    load_libraries()
+    compile_audit_page()
