@@ -60,6 +60,7 @@ def keep_audit(study: Study, manifest: Manifest, report: AuditReport) -> AuditPa
 
 
 def _load_what_follows() -> None:
-    """Load the libraries of the checks and the templates of the page."""
+    """Load the libraries of the checks and the templates of the page, and look at our own source."""
     load_libraries()
     compile_audit_page()
+    source_fingerprint()

@@ -18,6 +18,7 @@ from vitrail.audit.descriptors import describe_all
 from vitrail.audit.groups import Edge, copies, edges_of, exact_edges, exact_groups, unite
 from vitrail.audit.patients import Patients, find_patients
 from vitrail.audit.similarity import Similarity, find_near_copies
+from vitrail.datasets import name_patients
 from vitrail.engine import computed_once
 from vitrail.records import Evidence, Finding, FloatArray, ImageFile, Manifest, Severity
 
@@ -63,23 +64,29 @@ class AuditContext:
 
     Attributes:
         manifest: The data set.
-        patients: Who is on the images.
         uses_shipped_parts: Whether the study keeps the data set's own test part; otherwise it draws all parts anew, and no copy
             can leak.
+        patient: How paths tell patients (``data.patient``); ``None``: see :attr:`patients`.
     """
 
     manifest: Manifest
-    patients: Patients
     uses_shipped_parts: bool = True
+    patient: str | None = None
 
     @classmethod
     def of(cls, manifest: Manifest, *, uses_shipped_parts: bool = True, patient: str | None = None) -> AuditContext:
-        """Find out who is on the images.
+        """Check what was asked; everything else is computed when it is needed.
 
         Raises:
             StudyError: ``patient`` (the study's ``data.patient``) is no regular expression with one group.
         """
-        return cls(manifest, find_patients(manifest, patient), uses_shipped_parts)
+        name_patients([], [patient] if patient is not None else [])
+        return cls(manifest, uses_shipped_parts, patient)
+
+    @computed_once
+    def patients(self) -> Patients:
+        """Who is on the images."""
+        return find_patients(self.manifest, self.patient)
 
     @computed_once
     def exact(self) -> tuple[int, ...]:
@@ -171,7 +178,11 @@ class AuditContext:
 
     def readable(self, part: str | None = None) -> list[int]:
         """Return the positions of the readable files, of one shipped part or of all."""
-        return [row for row, file in enumerate(self.manifest.files) if file.readable and part in (None, file.part)]
+        return [row for row in self._readable if part in (None, self.manifest.files[row].part)]
+
+    @computed_once
+    def _readable(self) -> tuple[int, ...]:
+        return tuple(row for row, file in enumerate(self.manifest.files) if file.readable)
 
     def shipped(self, part: str) -> list[int]:
         """Return the positions of the readable files of a shipped part.
