@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from vitrail.explanation import PlannedMethod, total_cost
-from vitrail.output import result_console
+from vitrail.output import in_words, result_console
+from vitrail.records import Estimate
 
 
 def tell_explanation_plan(planned: Sequence[PlannedMethod], seconds: float) -> None:
@@ -38,17 +42,84 @@ def tell_explanation_plan(planned: Sequence[PlannedMethod], seconds: float) -> N
 
 
 def print_explanations(answers: Sequence[dict[str, Any]]) -> None:
-    """Print where the maps are and what makes them doubtful; images that could not be read go to standard error."""
-    console, errors = result_console(), Console(stderr=True, soft_wrap=True, highlight=False)
+    """Print where the maps are and what makes them doubtful; images that could not be read go to standard error.
+
+    Several maps of an image stand in one table with the grade of each.
+    """
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = result_console()
+    # A file that is given twice has two overviews: its maps are told twice.
+    for (image, _), entries in itertools.groupby(answers, key=lambda answer: (str(answer["image"]), answer.get("overview"))):
+        made = []
+        for answer in entries:
+            if "error" in answer:
+                errors.print(escape(f"{image}: {answer['error']}"))
+            elif "refused" not in answer:
+                made.append(answer)
+        if len(made) == 1:
+            _print_one(console, made[0])
+        elif made:
+            _print_several(console, image, made)
+
+
+def _print_one(console: Console, answer: dict[str, Any]) -> None:
+    """Print one map of an image, in lines."""
+    line = f"{answer['image']}: {answer['method']} for {answer['target']} -> {answer['picture']}"
+    console.print(escape(line), soft_wrap=True)
+    if "chosen" in answer["parameters"]:
+        console.print(escape(f"  chosen {answer['parameters']['chosen']}"), soft_wrap=True)
+    for warning in answer["warnings"]:
+        console.print(escape(f"  note: {warning}"), soft_wrap=True)
+    if answer.get("grade") and answer["grade"]["reason"]:
+        console.print(escape(f"  drawn in grey: {answer['grade']['reason']}"), soft_wrap=True)
+    if answer.get("overview"):
+        console.print(escape(f"  with titles and colour bar: {answer['overview']}"), soft_wrap=True)
+
+
+def _print_several(console: Console, image: str, answers: Sequence[dict[str, Any]]) -> None:
+    """Print all maps of an image: a table of their grades, what is doubtful about them, and where they are."""
+    first = answers[0]
+    console.print(escape(f"{image}: {len(answers)} maps for {first['target']} (score {first['score']:.2f})"), soft_wrap=True)
+    if any(answer["grade"] for answer in answers):
+        console.print(_table_of_grades(answers))
+    for note in _notes(answers):
+        console.print(escape(f"  {note}"), soft_wrap=True)
+    if first["agreement"]:
+        console.print(escape(f"  {first['agreement']['words']}"), soft_wrap=True)
+    console.print(escape(f"  all side by side: {first['overview']}"), soft_wrap=True)
+    console.print(escape(f"  each alone: {Path(first['picture']).parent}/"), soft_wrap=True)
+
+
+def _table_of_grades(answers: Sequence[dict[str, Any]]) -> Table:
+    """Return the grade of each method on other images, and of each map on this one."""
+    table = Table(box=SIMPLE_HEAD)
+    for column in ("Method", "Gain of the method", "Beats baselines", "Random maps beaten", "Drawn"):
+        table.add_column(column, justify="right" if column.startswith(("Gain", "Random")) else "left")
     for answer in answers:
-        if "error" in answer:
-            errors.print(escape(f"{answer['image']}: {answer['error']}"))
-        elif "refused" not in answer:
-            line = f"{answer['image']}: {answer['method']} for {answer['target']} -> {answer['picture']}"
-            console.print(escape(line), soft_wrap=True)
-            if "chosen" in answer["parameters"]:
-                console.print(escape(f"  chosen {answer['parameters']['chosen']}"), soft_wrap=True)
-            for warning in answer["warnings"]:
-                console.print(escape(f"  note: {warning}"), soft_wrap=True)
-            if answer.get("grade") and answer["grade"]["reason"]:
-                console.print(escape(f"  drawn in grey: {answer['grade']['reason']}"), soft_wrap=True)
+        grade = answer["grade"]
+        if grade is None:
+            table.add_row(answer["method"], "not graded", "", "", "in colour")
+            continue
+        gain = "not graded" if grade["method_gain"] is None else in_words(Estimate(**grade["method_gain"]))
+        count = len(grade["random_gains"])
+        drawn = "[yellow]grey[/]" if grade["reason"] else "in colour"
+        beaten = f"{grade['share_beaten'] * count:g} of {count}"
+        table.add_row(answer["method"], gain, grade["method_beats_baselines"], beaten, drawn)
+    graded = next((answer["grade"]["method_gain"] for answer in answers if answer["grade"]["method_gain"]), None)
+    if graded is not None:
+        table.caption = (
+            f"Gain: SRG, 95 % interval, n = {graded['n']:,} other images of this model. Grey: does not hold what it says."
+        )
+        table.caption_justify = "left"
+    return table
+
+
+def _notes(answers: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what is doubtful: what concerns all maps once, the rest under the name of its method."""
+    common = [warning for warning in answers[0]["warnings"] if all(warning in answer["warnings"] for answer in answers)]
+    notes = [f"note: {warning}" for warning in common]
+    for answer in answers:
+        notes += [f"note: {answer['method']}: {warning}" for warning in answer["warnings"] if warning not in common]
+        if answer["grade"] and answer["grade"]["reason"]:
+            notes.append(f"drawn in grey: {answer['method']}: {answer['grade']['reason']}")
+    return notes
