@@ -100,7 +100,8 @@ def test_words_that_are_too_long_are_wrapped_and_never_widen_the_sheet(image):
 def test_the_grade_is_that_of_the_method_and_of_this_map():
     gain = Estimate(0.123, 0.07, 0.17, 32, 30, "bootstrap")
     assert grade_words(dataclasses.replace(GREY, method_gain=gain, method_beats_baselines="no")) == (
-        "method: gain 0.12 [0.07, 0.17], n = 32, does not beat its baselines",
+        "method: gain 0.12 [0.07, 0.17], n = 32",
+        "method: does not beat its baselines",
         "this map: beats 9 of 20 random maps",
     )
     assert grade_words(GREY)[0] == "method: not graded"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +27,7 @@ WHAT_MAPS_SAY = "A map shows what this model's score rests on, as one method see
 _SCALE = (
     "The more opaque, the stronger. Every map has its own full strength; the white line encloses what is at least half as strong."
 )
-_NARROWEST_CELL, _NARROWEST_SHEET = 200, 440
+_NARROWEST_CELL, _NARROWEST_SHEET = 224, 466
 _MARGIN, _GAP = 24, 18
 _BAR_WIDTH, _BAR_HEIGHT = 220, 14
 _INK, _MUTED, _WARNING = (28, 36, 48), (95, 107, 122), (138, 90, 0)
@@ -42,10 +42,12 @@ class _Line:
     text: str
     size: int = 12
     colour: Colour = _MUTED
+    room: int = 0
+    """Pixels left free below it."""
 
     @property
     def height(self) -> int:
-        return round(1.4 * self.size)
+        return round(1.4 * self.size) + self.room
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class _Bar:
     low: str
     high: str
     shares: bool = False
-    height: int = 24
+    height: int = 26
 
 
 @dataclass(frozen=True)
@@ -128,42 +130,44 @@ def _title(explanation: Explanation) -> Iterator[_Line]:
         yield _Line("the same everywhere: nothing to see", 12, _WARNING)
 
 
-def grade_words(grade: MapGrade) -> tuple[str, str]:
-    """Return the grade of a map in two short texts: that of its method on other images, and its own."""
+def grade_words(grade: MapGrade) -> tuple[str, ...]:
+    """Return the grade of a map in short texts: that of its method on other images first, its own last."""
     of_method, gain = "method: not graded", grade.method_gain
     if gain is not None and gain.value is not None:
         interval = "no interval" if gain.low is None or gain.high is None else f"[{gain.low:.2f}, {gain.high:.2f}]"
         of_method = f"method: gain {gain.value:.2f} {interval}, n = {gain.n:,}"
     elif gain is not None:
         of_method = "method: gain not estimable"
-    if grade.method_beats_baselines == "no":
-        of_method = f"{of_method}, does not beat its baselines"
     count = len(grade.random_gains)
-    return of_method, f"this map: beats {grade.share_beaten * count:g} of {count} random maps"
+    below = ("method: does not beat its baselines",) if grade.method_beats_baselines == "no" else ()
+    return of_method, *below, f"this map: beats {grade.share_beaten * count:g} of {count} random maps"
 
 
 def _agreement_title(agreement: Agreement) -> Iterator[_Line]:
     yield _Line("agreement", 15, _INK)
-    yield _Line(f"share of {agreement.n} methods that have a place in their top {TOP:.0%}; by chance {agreement.chance:.0%}")
+    yield _Line(f"share of {agreement.n} methods: in their top {TOP:.0%}")
     mean = agreement.mean_rank_correlation
-    yield _Line("rank correlation not estimable" if mean is None else f"mean rank correlation {mean:.2f}")
+    alike = "rank correlation not estimable" if mean is None else f"rank correlation {mean:.2f}"
+    yield _Line(f"by chance {agreement.chance:.0%}; {alike}")
 
 
 def _footer(explanations: Sequence[Explanation], agreement: Agreement) -> Iterator[_Line | _Bar]:
     """Yield what the colours mean, and what the sheet does not show."""
     yield _Bar("lowers the class", "raises the class")
-    yield _Line(_SCALE, 13)
-    if any(map(is_grey, explanations)):
-        yield _Line("Grey maps do not hold what they say: they are no better than maps that know nothing of the model.", 13)
     if agreement.n >= 2:
         yield _Bar("no method", f"all {agreement.n} methods", shares=True)
+    yield _Line(WHAT_MAPS_SAY, 13, _INK, room=4)
+    yield _Line(_SCALE, 13, room=4)
+    if any(map(is_grey, explanations)):
+        yield _Line(
+            "Grey maps do not hold what they say: they are no better than maps that know nothing of the model.", 13, room=4
+        )
     if len(explanations) > 1:
-        yield _Line(agreement.words, 13)
-    yield _Line(WHAT_MAPS_SAY, 13, _INK)
+        yield _Line(agreement.words, 13, room=4)
     if any(one.grade is not None for one in explanations):
         yield _Line(
-            "Gain: how much earlier the score falls when the places that a map names first are removed first (SRG, -1 to 1; "
-            "0 is a map that knows nothing), with a 95 % interval, on other images of this model.",
+            "Gain (SRG, -1 to 1): how much lower the score is while the places are removed in the order of the map than in the "
+            "opposite order; 0 is a map that knows nothing; with a 95 % interval, on other images of this model.",
             13,
         )
 
@@ -209,7 +213,7 @@ def _sheet(panels: Sequence[_Panel], header: Sequence[_Line], footer: Sequence[_
         row, column = divmod(number, columns)
         left = _MARGIN + column * (cell + _GAP)
         picture_top = grid_top + sum(tallest[: row + 1]) + row * (panel_height + _GAP)
-        _write(sheet, draw, title, left, picture_top - 6 - _height(title))
+        _write(sheet, draw, title, left, picture_top - tallest[row])
         sheet.paste(panel.picture, (left, picture_top))
     _write(sheet, draw, bottom, _MARGIN, grid_bottom)
     return sheet
@@ -220,14 +224,14 @@ def _height(lines: Sequence[_Line | _Bar]) -> int:
 
 
 def _write(sheet: Image.Image, draw: ImageDraw.ImageDraw, lines: Sequence[_Line | _Bar], left: int, top: int) -> None:
-    """Write lines and bars one below the other."""
+    """Write lines and bars one below the other; bars begin at the same place."""
+    low = [draw.textlength(line.low, font=_font(13)) for line in lines if isinstance(line, _Bar)]
     for line in lines:
         if isinstance(line, _Line):
             draw.text((left, top), line.text, fill=line.colour, font=_font(line.size))
         else:
-            font, begin = _font(13), left
-            draw.text((begin, top), line.low, fill=_INK, font=font)
-            begin += round(draw.textlength(line.low, font=font)) + 10
+            font, begin = _font(13), left + round(max(low)) + 10
+            draw.text((begin - 10, top), line.low, fill=_INK, font=font, anchor="ra")
             sheet.paste(colour_bar(_BAR_WIDTH, _BAR_HEIGHT, shares=line.shares), (begin, top + 2))
             draw.text((begin + _BAR_WIDTH + 10, top), line.high, fill=_INK, font=font)
         top += line.height
@@ -238,7 +242,8 @@ def _wrapped(lines: Sequence[_Line | _Bar], width: int) -> list[_Line | _Bar]:
     broken: list[_Line | _Bar] = []
     for line in lines:
         if isinstance(line, _Line):
-            broken += [_Line(part, line.size, line.colour) for part in _parts(line.text, line.size, width)]
+            *others, last = list(_parts(line.text, line.size, width)) or [""]
+            broken += [*(_Line(part, line.size, line.colour) for part in others), replace(line, text=last)]
         else:
             broken.append(line)
     return broken
