@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vitrail.explanation import PlannedMethod, total_cost
+from vitrail.explanation.grading.one_map import NEEDED
 from vitrail.output import in_words, result_console
 from vitrail.records import Estimate
 
@@ -105,21 +106,22 @@ def _table_of_grades(answers: Sequence[dict[str, Any]]) -> Table:
         drawn = "[yellow]grey[/]" if grade["reason"] else "in colour"
         beaten = f"{grade['share_beaten'] * count:g} of {count}"
         table.add_row(answer["method"], gain, grade["method_beats_baselines"], beaten, drawn)
-    graded = next((answer["grade"]["method_gain"] for answer in answers if answer["grade"]["method_gain"]), None)
-    if graded is not None:
-        table.caption = (
-            f"Gain: SRG, 95 % interval, n = {graded['n']:,} other images of this model. Grey: does not hold what it says."
-        )
-        table.caption_justify = "left"
+    table.caption_justify = "left"
+    known = [answer["grade"]["method_gain"]["n"] for answer in answers if answer["grade"] and answer["grade"]["method_gain"]]
+    table.caption = (
+        f"Gain: SRG, 95 % interval, on {max(known, default=0):,} other images of this model. Grey: the map does not hold what it "
+        f"says, as the method does not beat its baselines there, or this map fewer than {NEEDED} random maps of the image."
+    )
     return table
 
 
 def _notes(answers: Sequence[dict[str, Any]]) -> list[str]:
-    """Return what is doubtful: what concerns all maps once, the rest under the name of its method."""
-    common = [warning for warning in answers[0]["warnings"] if all(warning in answer["warnings"] for answer in answers)]
-    notes = [f"note: {warning}" for warning in common]
+    """Return what is doubtful about the maps, each once: of all of them, or under the names of the methods it concerns."""
+    concerned: dict[str, list[str]] = {}
     for answer in answers:
-        notes += [f"note: {answer['method']}: {warning}" for warning in answer["warnings"] if warning not in common]
-        if answer["grade"] and answer["grade"]["reason"]:
-            notes.append(f"drawn in grey: {answer['method']}: {answer['grade']['reason']}")
-    return notes
+        for warning in answer["warnings"]:
+            concerned.setdefault(warning, []).append(answer["method"])
+    return [
+        f"note: {warning}" if len(methods) == len(answers) else f"note: {', '.join(methods)}: {warning}"
+        for warning, methods in concerned.items()
+    ]
