@@ -18,22 +18,22 @@ from vitrail.storage import read_record, record_to_plain
 
 
 @pytest.fixture(scope="module")
-def images(finished):
+def pair(finished):
     return [finished.images / "round" / "0.png", finished.images / "stripes" / "0.png"]
 
 
 @pytest.fixture(scope="module")
-def everything(finished, images, tmp_path_factory):
+def everything(finished, pair, tmp_path_factory):
     """Every method's map of two images, through the command line."""
-    return answer("explain", finished.package("cnn"), *images, "--method", "all", "--output", tmp_path_factory.mktemp("all"))
+    return answer("explain", finished.package("cnn"), *pair, "--method", "all", "--output", tmp_path_factory.mktemp("all"))
 
 
 def made(entries, image):
     return [entry for entry in entries if entry["image"] == str(image) and "refused" not in entry]
 
 
-def test_every_image_has_one_overview_of_all_its_maps(everything, images):
-    overviews = [{entry["overview"] for entry in made(everything, image)} for image in images]
+def test_every_image_has_one_overview_of_all_its_maps(everything, pair):
+    overviews = [{entry["overview"] for entry in made(everything, image)} for image in pair]
     assert [len(one) for one in overviews] == [1, 1] and overviews[0] != overviews[1]
     for (path,) in overviews:
         with Image.open(path) as sheet:
@@ -56,17 +56,17 @@ def test_every_map_carries_the_grade_of_its_own_method(everything, finished):
     assert len({entry["grade"]["share_beaten"] for entry in everything if "refused" not in entry}) > 1
 
 
-def test_a_map_has_the_same_grade_alone_as_among_others(everything, finished, images, tmp_path):
-    (alone,) = answer("explain", finished.package("cnn"), images[0], "--method", "occlusion", "--output", tmp_path)
-    (among,) = [entry for entry in made(everything, images[0]) if entry["method"] == "occlusion"]
+def test_a_map_has_the_same_grade_alone_as_among_others(everything, finished, pair, tmp_path):
+    (alone,) = answer("explain", finished.package("cnn"), pair[0], "--method", "occlusion", "--output", tmp_path)
+    (among,) = [entry for entry in made(everything, pair[0]) if entry["method"] == "occlusion"]
     assert alone["grade"]["relevance_gain"] == pytest.approx(among["grade"]["relevance_gain"], abs=1e-6)
     assert alone["grade"]["random_gains"] == pytest.approx(among["grade"]["random_gains"], abs=1e-6)
     assert alone["grade"]["reason"] == among["grade"]["reason"]
     assert Path(alone["overview"]).is_file() and alone["agreement"] is None
 
 
-def test_the_rows_of_agreement_make_a_matrix_of_rank_correlations(everything, images):
-    entries = made(everything, images[0])
+def test_the_rows_of_agreement_make_a_matrix_of_rank_correlations(everything, pair):
+    entries = made(everything, pair[0])
     compared = [entry for entry in entries if not entry["agreement"]["left_out"]]
     names = [entry["method"] for entry in compared]
     grey = {entry["method"] for entry in entries if entry["grade"]["reason"]}
@@ -81,8 +81,8 @@ def test_the_rows_of_agreement_make_a_matrix_of_rank_correlations(everything, im
         assert "Agreement is not correctness" in entries[0]["agreement"]["words"]
 
 
-def test_people_read_the_grades_in_a_table_and_where_everything_is(finished, images, tmp_path):
-    found = ask("explain", finished.package("cnn"), *images, "--method", "all", "--output", tmp_path)
+def test_people_read_the_grades_in_a_table_and_where_everything_is(finished, pair, tmp_path):
+    found = ask("explain", finished.package("cnn"), *pair, "--method", "all", "--output", tmp_path)
     assert found.exit_code == 0
     assert "grades of the maps" in found.stderr
     text = " ".join(found.stdout.split())
@@ -98,18 +98,18 @@ def test_people_read_the_grades_in_a_table_and_where_everything_is(finished, ima
     assert text.count("all side by side:") == 2
 
 
-def test_python_sees_the_same_grades_as_the_command_line(finished, images, everything, tmp_path):
+def test_python_sees_the_same_grades_as_the_command_line(finished, pair, everything, tmp_path):
     package = vitrail.load_package(finished.package("cnn"))
     table = read_record(finished.package("cnn").parent / "grades.json", GradeTable)
-    chosen = vitrail.explain(package, images[0])
-    (told,) = answer("explain", finished.package("cnn"), images[0], "--output", tmp_path)
+    chosen = vitrail.explain(package, pair[0])
+    (told,) = answer("explain", finished.package("cnn"), pair[0], "--output", tmp_path)
     assert isinstance(chosen, ShownExplanation)
     assert chosen.method == table.chosen == told["method"] and chosen.parameters["chosen"] == told["parameters"]["chosen"]
     assert record_to_plain(chosen.grade) == told["grade"]
     np.testing.assert_array_equal(np.asarray(chosen.plot()), np.asarray(Image.open(told["picture"])))
-    found = vitrail.explain(package, images[0], method="all")
+    found = vitrail.explain(package, pair[0], method="all")
     assert isinstance(found, ShownExplanations)
-    entries = made(everything, images[0])
+    entries = made(everything, pair[0])
     assert list(found) == [entry["method"] for entry in entries]
     assert set(found.refused) == {entry["method"] for entry in everything if "refused" in entry}
     for entry in entries:
@@ -117,21 +117,21 @@ def test_python_sees_the_same_grades_as_the_command_line(finished, images, every
     np.testing.assert_array_equal(np.asarray(found.plot()), np.asarray(Image.open(entries[0]["overview"])))
 
 
-def test_a_package_without_grades_has_maps_without_any(finished, images, tmp_path):
+def test_a_package_without_grades_has_maps_without_any(finished, pair, tmp_path):
     alone = tmp_path / "alone" / "package"
     shutil.copytree(finished.package("forest"), alone)
-    found = vitrail.explain(vitrail.load_package(alone), images[0], method="all")
+    found = vitrail.explain(vitrail.load_package(alone), pair[0], method="all")
     assert len(found) >= 2 and all(one.grade is None for one in found.values())
     assert not vitrail.load_package(alone).folder.parent.joinpath("grades.json").exists()
-    told = ask("explain", alone, images[0], "--method", "all", "--output", tmp_path / "maps", "--json")
+    told = ask("explain", alone, pair[0], "--method", "all", "--output", tmp_path / "maps", "--json")
     assert all(entry["grade"] is None for entry in json.loads(told.stdout) if "refused" not in entry)
 
 
-def test_an_image_that_cannot_be_read_has_no_overview(finished, images, tmp_path):
+def test_an_image_that_cannot_be_read_has_no_overview(finished, pair, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_text("this is no image")
     found = ask(
-        "explain", finished.package("cnn"), broken, images[0], "--method", "occlusion", "--output", tmp_path / "o", "--json"
+        "explain", finished.package("cnn"), broken, pair[0], "--method", "occlusion", "--output", tmp_path / "o", "--json"
     )
     first, second = json.loads(found.stdout)
     assert found.exit_code == 1 and first["overview"] is None and Path(second["overview"]).is_file()
