@@ -94,18 +94,19 @@ def _print_several(console: Console, image: str, answers: Sequence[dict[str, Any
 def _table_of_grades(answers: Sequence[dict[str, Any]]) -> Table:
     """Return the grade of each method on other images, and of each map on this one."""
     table = Table(box=SIMPLE_HEAD)
-    for column in ("Method", "Gain of the method", "Beats baselines", "Random maps beaten", "Drawn"):
+    for column in ("Method", "Gain", "Baselines", "Random maps", "Drawn"):
         table.add_column(column, justify="right" if column.startswith(("Gain", "Random")) else "left")
     for answer in answers:
         grade = answer["grade"]
         if grade is None:
-            table.add_row(answer["method"], "not graded", "", "", "in colour")
+            table.add_row(answer["method"], "not graded", "", "", "colour")
             continue
         gain = "not graded" if grade["method_gain"] is None else in_words(Estimate(**grade["method_gain"]))
         count = len(grade["random_gains"])
-        drawn = "[yellow]grey[/]" if grade["reason"] else "in colour"
+        drawn = "[yellow]grey[/]" if grade["reason"] else "colour"
         beaten = f"{grade['share_beaten'] * count:g} of {count}"
-        table.add_row(answer["method"], gain, grade["method_beats_baselines"], beaten, drawn)
+        baselines = {"yes": "beaten", "no": "not beaten"}.get(grade["method_beats_baselines"], grade["method_beats_baselines"])
+        table.add_row(answer["method"], gain, baselines, beaten, drawn)
     table.caption_justify = "left"
     known = [answer["grade"]["method_gain"]["n"] for answer in answers if answer["grade"] and answer["grade"]["method_gain"]]
     table.caption = (
