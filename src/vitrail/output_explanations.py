@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -95,7 +95,8 @@ def _table_of_grades(answers: Sequence[dict[str, Any]]) -> Table:
     """Return the grade of each method on other images, and of each map on this one."""
     table = Table(box=SIMPLE_HEAD)
     for column in ("Method", "Gain", "Baselines", "Random maps", "Drawn"):
-        table.add_column(column, justify="right" if column.startswith(("Gain", "Random")) else "left")
+        justify: Literal["left", "right"] = "right" if column in ("Gain", "Random maps") else "left"
+        table.add_column(column, justify=justify, no_wrap=column in ("Method", "Gain"))
     for answer in answers:
         grade = answer["grade"]
         if grade is None:

@@ -87,7 +87,7 @@ def test_people_read_the_grades_in_a_table_and_where_everything_is(finished, pai
     assert "grades of the maps" in found.stderr
     text = " ".join(found.stdout.split())
     for piece in (
-        "Gain Baselines Random maps Drawn",
+        "guided-backpropagation",
         "Gain: SRG, 95 % interval, on",
         "of 20",
         "Agreement of",
