@@ -96,7 +96,7 @@ def _table_of_grades(answers: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=SIMPLE_HEAD)
     for column in ("Method", "Gain", "Baselines", "Random maps", "Drawn"):
         justify: Literal["left", "right"] = "right" if column in ("Gain", "Random maps") else "left"
-        table.add_column(column, justify=justify, no_wrap=column in ("Method", "Gain"))
+        table.add_column(column, justify=justify, no_wrap=column in ("Method", "Gain", "Baselines"))
     for answer in answers:
         grade = answer["grade"]
         if grade is None:
