@@ -5,10 +5,10 @@ methods of explanation that take gradients need the training install.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -16,23 +16,55 @@ from vitrail.errors import DataError
 from vitrail.explanation import (
     ALL,
     AUTO,
+    Agreement,
     PlannedMethod,
     ShownExplanation,
+    ShownExplanations,
+    agreement_of,
     attention_sheet,
     channel_sheet,
+    defined_methods,
     explain_file,
-    explain_image,
     methods_of,
     plan_methods,
     write_map,
+    write_overview,
     write_picture,
+    write_shares,
 )
-from vitrail.explanation.grading import chosen_here, graded, kept_grades
+from vitrail.explanation.agreement import TOP
+from vitrail.explanation.grading import all_graded, chosen_here, grading_passes, kept_grades
 from vitrail.explanation.passes import LAST_MAPS
 from vitrail.models import Package, load_package
 from vitrail.progress import SILENT, Progress
-from vitrail.records import Explanation, Quantity
+from vitrail.records import Explanation, GradeTable, Quantity
 from vitrail.storage import check_writable, record_to_plain
+
+
+@overload
+def explain(  # type: ignore[overload-overlap]  # a text that happens to be "all" has several answers, whatever its type says
+    package: Package,
+    image: str | Path,
+    *,
+    method: Literal["all"],
+    target: str | None = None,
+    layer: str = "",
+    quantity: Quantity = "logit",
+    seed: int = 0,
+) -> ShownExplanations: ...
+
+
+@overload
+def explain(
+    package: Package,
+    image: str | Path,
+    *,
+    method: str | None = None,
+    target: str | None = None,
+    layer: str = "",
+    quantity: Quantity = "logit",
+    seed: int = 0,
+) -> ShownExplanation: ...
 
 
 def explain(
@@ -44,14 +76,20 @@ def explain(
     layer: str = "",
     quantity: Quantity = "logit",
     seed: int = 0,
-) -> ShownExplanation:
+) -> ShownExplanation | ShownExplanations:
     """Say which places of an image speak for (and against) a class.
+
+    Where a run has left grades beside the package, they are used: ``auto`` follows them, and every map has its own ``grade``,
+    with which it is drawn in grey where it does not hold what it says.
+    (Grading maps takes passes of its own, some two hundred.)
 
     Args:
         package: From :func:`vitrail.load_package`.
         image: An image file.
         method: One of :data:`vitrail.explanation.EXPLAINERS`, for example ``grad-cam``, ``integrated-gradients`` or
-            ``occlusion``; ``None`` or ``auto``: the first that suits the model.
+            ``occlusion``; ``None`` or ``auto``: the most faithful one by the grades beside the package, where there are any,
+            else the first that suits the model; ``all``: every method that is defined for it, see :func:`explanation_plan` for
+            what they cost.
         target: The class to explain; ``None``: the predicted one.
         layer: For methods by feature maps: the name of a layer or of a module, for example ``blocks.5``; empty: the last feature
             maps. For ``attention``: the name of a block; after a colon how its heads are joined, or one of them:
@@ -60,16 +98,51 @@ def explain(
         seed: Of methods that draw at random: same seed, same map.
 
     Returns:
-        The explanation; its map has the upright image's height and width. ``.plot()`` shows it, ``.save(path)`` keeps it.
+        The explanation; its map has the upright image's height and width. ``.plot()`` shows it, ``.save(path)`` keeps it. For
+        ``all``: the explanations by method; ``.plot()`` shows all side by side, ``.agreement`` says where they agree.
 
     Raises:
         DataError: It is no readable image.
         UsageError: The method, the class or the layer is unknown, or the method does not suit the model.
     """
-    found = explain_image(
-        package, Path(image), image=str(image), method=method, target=target, layer=layer, quantity=quantity, seed=seed
+    wishes = _Wishes(method, target, layer, quantity, seed)
+    found = _explained(package, kept_grades(package), Path(image), str(image), wishes)
+    if method == ALL:
+        why_not = defined_methods(package.parts[0].model) if len(package.parts) == 1 else {}
+        return ShownExplanations(tuple(found.values()), {name: why for name, why in why_not.items() if why})
+    (explanation,) = found.values()
+    return ShownExplanation.of(explanation)
+
+
+@dataclass(frozen=True)
+class _Wishes:
+    """What is asked of every image; see :func:`explain`."""
+
+    method: str | None
+    target: str | None
+    layer: str
+    quantity: Quantity
+    seed: int
+
+
+def _explained(package: Package, table: GradeTable | None, file: Path, image: str, wishes: _Wishes) -> dict[str, Explanation]:
+    """Explain one image for every door: the method by the package's grades where ``auto`` is meant, and every map graded."""
+    chosen, how = chosen_here(table, package) if table and wishes.method in (None, AUTO) else ("", "")
+    found = explain_file(
+        package,
+        file,
+        image=image,
+        methods=(chosen or wishes.method or AUTO,),
+        target=wishes.target,
+        layer=wishes.layer,
+        quantity=wishes.quantity,
+        seed=wishes.seed,
     )
-    return ShownExplanation.of(found)
+    if table is not None:
+        found = all_graded(package, file, found, table, seed=wishes.seed)
+    if chosen:
+        found = {name: replace(one, parameters={**one.parameters, "chosen": how}) for name, one in found.items()}
+    return found
 
 
 def explanation_plan(package: Package, method: str | None) -> tuple[tuple[PlannedMethod, ...], float]:
@@ -80,7 +153,8 @@ def explanation_plan(package: Package, method: str | None) -> tuple[tuple[Planne
         method: A method, ``auto`` or ``all``.
 
     Returns:
-        The methods; with ``all``, those that are not defined for the model too. Then seconds per forward pass.
+        The methods, and last the grading of their maps, where grades lie beside the package; with ``all``, the methods that are
+        not defined for the model too. Then seconds per forward pass.
     """
     model = package.parts[0].model.plain
     side, channels = model.recipe.size, model.recipe.channels
@@ -89,7 +163,11 @@ def explanation_plan(package: Package, method: str | None) -> tuple[tuple[Planne
     start = time.perf_counter()
     model.scores(blank)
     seconds = time.perf_counter() - start
-    return plan_methods(model, methods_of(package, (method or AUTO,))), seconds
+    plan = plan_methods(model, methods_of(package, (method or AUTO,)))
+    if len(package.parts) == 1 and kept_grades(package) is not None:
+        passes = grading_passes(sum(not one.refusal for one in plan))
+        plan = (*plan, PlannedMethod("grades of the maps", passes, 0.0, shared=False))
+    return plan, seconds
 
 
 def explain_files(
@@ -105,7 +183,7 @@ def explain_files(
     progress: Progress = SILENT,
     tell: Callable[[Sequence[PlannedMethod], float], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Explain image files with a model package: a map and a picture of it for each.
+    """Explain image files with a model package: a map and a picture of it for each, and an overview of all maps of an image.
 
     Args:
         package_folder: The model package; nothing else of a run is needed.
@@ -116,7 +194,8 @@ def explain_files(
         layer: See :func:`explain`. Of ``attention`` alone, ``all``: one sheet of all blocks and heads per image.
         quantity: See :func:`explain`.
         seed: See :func:`explain`.
-        output: Folder for the maps (``.npy``, float32, the upright image's height and width) and pictures (``.png``).
+        output: Folder for the maps (``.npy``, float32, the upright image's height and width) and pictures (``.png``); one
+            overview per image, with titles and colour bars, and where there are several methods the map of their agreement.
         progress: Told of every image.
         tell: Told before the work begins what ``all`` will cost per image: see :func:`explanation_plan`.
 
@@ -138,35 +217,23 @@ def explain_files(
         refused = [one for one in plan if one.refusal]
         if tell is not None:
             tell(plan, seconds)
-    table = kept_grades(package_folder, package)
-    chosen, how = chosen_here(table, package) if table and method in (None, AUTO) else ("", "")
-    method = chosen or method
+    table, wishes = kept_grades(package), _Wishes(method, target, layer, quantity, seed)
     answers: list[dict[str, Any]] = []
     with progress.task("Explaining", len(images)) as advance:
         for number, image in enumerate(images):
-            nothing = dict.fromkeys(("method", "target", "score", "map", "picture"))
+            nothing = dict.fromkeys(("method", "target", "score", "map", "picture", "overview", "agreement"))
             answer: dict[str, Any] = {"image": str(image), **nothing, "warnings": []}
             try:
-                found = explain_file(
-                    package,
-                    image,
-                    image=str(image),
-                    methods=(method or AUTO,),
-                    target=target,
-                    layer=layer,
-                    quantity=quantity,
-                    seed=seed,
-                )
+                found = _explained(package, table, image, str(image), wishes)
             except DataError as error:
                 answers.append({**answer, "error": str(error)})
             else:
-                if table is not None and method != ALL:
-                    found = {name: graded(package, image, one, table, seed=seed) for name, one in found.items()}
-                if chosen:
-                    found = {name: replace(one, parameters={**one.parameters, "chosen": how}) for name, one in found.items()}
-                answers += [answer | _written(one, image, output, number, package.name) for one in found.values()]
-                if method == "activations":
-                    answers[-1]["sheet"] = _channels(package, image, output, number, found[method])
+                together = _written_together(found, image, output / _stem(number, image, package))
+                for name, one in found.items():
+                    files = _written(one, image, output / f"{_stem(number, image, package)}-{name}")
+                    answers.append(answer | files | together[name])
+                if "activations" in found and len(found) == 1:
+                    answers[-1]["sheet"] = _channels(package, image, output, number, found["activations"])
                 answers += [answer | {"method": one.method, "refused": one.refusal} for one in refused]
             advance()
     return answers
@@ -192,7 +259,7 @@ def _attention_sheets(package: Package, images: Sequence[Path], output: Path, pr
                 answers.append({**answer, **dict.fromkeys(("target", "score", "map", "picture")), "error": str(error)})
             else:
                 sheet = attention_sheet(model, pixels)
-                stem = output / f"{number:03d}-{image.stem[:60]}-{package.name[:40]}-attention-all"
+                stem = output / f"{_stem(number, image, package)}-attention-all"
                 answer |= {"target": sheet.target, "score": sheet.score, "parameters": {"panels": list(sheet.titles)}}
                 files = {"map": str(sheet.save(f"{stem}.npy")), "picture": str(sheet.save(f"{stem}.png"))}
                 answers.append(answer | files | {"warnings": [SHEET_GEOMETRY]})
@@ -213,19 +280,52 @@ def _channels(package: Package, image: Path, output: Path, number: int, explanat
         target=explanation.target,
         quantity=explanation.quantity,
     )
-    return str(sheet.save(output / f"{number:03d}-{image.stem[:60]}-{package.name[:40]}-activations-channels.png"))
+    return str(sheet.save(output / f"{_stem(number, image, package)}-activations-channels.png"))
 
 
-def _written(explanation: Explanation, image: Path, output: Path, number: int, name: str) -> dict[str, Any]:
-    """Write map and picture of an explanation and return its entry."""
+def _stem(number: int, image: Path, package: Package) -> str:
+    """Return how the names of an image's files begin."""
     # The number keeps two images of one name in different folders apart; names are cut to what a file name may hold.
-    stem = f"{number:03d}-{image.stem[:60]}-{name[:40]}-{explanation.method}"
+    return f"{number:03d}-{image.stem[:60]}-{package.name[:40]}"
+
+
+def _written_together(found: Mapping[str, Explanation], image: Path, stem: Path) -> dict[str, dict[str, Any]]:
+    """Write the overview of an image and, of several methods, where they agree; return what it adds to each method's entry."""
+    explanations = tuple(found.values())
+    agreement = agreement_of(explanations)
+    overview = str(write_overview(explanations, image, Path(f"{stem}-overview.png"), agreement=agreement))
+    if len(found) == 1:
+        return {name: {"overview": overview, "agreement": None} for name in found}
+    places = str(write_shares(agreement, Path(f"{stem}-agreement.npy"))) if agreement.n >= 2 else None
+    return {name: {"overview": overview, "agreement": _agreement_entry(agreement, name, places)} for name in found}
+
+
+def _agreement_entry(agreement: Agreement, method: str, places: str | None) -> dict[str, Any]:
+    """Return one method's row of the agreement; the rows of all methods together are the matrix."""
+    row: dict[str, float | None] = {}
+    if method in agreement.methods:
+        row = dict(zip(agreement.methods, agreement.rank_correlations[agreement.methods.index(method)], strict=True))
+    return {
+        "methods": agreement.n,
+        "left_out": agreement.left_out.get(method, ""),
+        "rank_correlation": row,
+        "mean_rank_correlation": agreement.mean_rank_correlation,
+        "cells": list(agreement.cells),
+        "top": TOP,
+        "chance": agreement.chance,
+        "map": places,
+        "words": agreement.words,
+    }
+
+
+def _written(explanation: Explanation, image: Path, stem: Path) -> dict[str, Any]:
+    """Write map and picture of an explanation and return its entry."""
     return {
         "method": explanation.method,
         "target": explanation.target,
         "score": explanation.score,
-        "map": str(write_map(explanation, output / f"{stem}.npy")),
-        "picture": str(write_picture(explanation, image, output / f"{stem}.png")),
+        "map": str(write_map(explanation, Path(f"{stem}.npy"))),
+        "picture": str(write_picture(explanation, image, Path(f"{stem}.png"))),
         "warnings": list(explanation.warnings),
         "layer": explanation.layer,
         "quantity": explanation.quantity,

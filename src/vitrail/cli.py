@@ -447,7 +447,7 @@ def explain(
     """Draw why images got their scores: a map (.npy, the image's own height and width) and a picture for each."""
     from vitrail.answers import explain_files
     from vitrail.errors import UsageError
-    from vitrail.output import print_explanations, tell_explanation_plan
+    from vitrail.output_explanations import print_explanations, tell_explanation_plan
     from vitrail.records import QUANTITIES
 
     _require_files(images)

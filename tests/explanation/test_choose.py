@@ -28,6 +28,7 @@ class _File:
     """Lets a model read image files, as a package does."""
 
     fingerprint = "a" * 64
+    folder = None
     views = (0,)
     network = None
     decision = None
@@ -148,14 +149,16 @@ def test_one_map_gets_its_grade_and_a_wrong_one_is_drawn_in_grey(to_grade):
 def test_grades_beside_a_package_are_found_if_they_are_this_package_s(to_grade, tmp_path):
     package, folder = KeyholePackage(), tmp_path / "model" / "package"
     folder.mkdir(parents=True)
-    assert kept_grades(folder, package) is None
+    assert kept_grades(package) is None
+    package.folder = folder
+    assert kept_grades(package) is None
     table = grade_package(package, to_grade, methods=("occlusion",), seed=0, resamples=300)
     write_record(folder.parent / GRADES, table)
-    assert kept_grades(folder, package) == table
+    assert kept_grades(package) == table
     write_record(folder.parent / GRADES, dataclasses.replace(table, package="b" * 64))
-    assert kept_grades(folder, package) is None
+    assert kept_grades(package) is None
     (folder.parent / GRADES).write_text("{")
-    assert kept_grades(folder, package) is None
+    assert kept_grades(package) is None
 
 
 def test_maps_are_asked_for_at_the_input_and_come_back_from_the_original():

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from vitrail.explanation import load_explanations, save_explanations, write_map, write_picture
-from vitrail.records import Explanation, MapGrade
+from vitrail.records import Estimate, Explanation, MapGrade
 
 
 def an_explanation(image="a/b.png", shape=(12, 17), seed=0):
@@ -22,7 +22,7 @@ def an_explanation(image="a/b.png", shape=(12, 17), seed=0):
         layer="blocks.6",
         forward_passes=1.0,
         standard_error=generator.normal(size=shape).astype(np.float32) if seed else None,
-        grade=MapGrade(0.1, (0.0, -0.2), 1.0, True, "a reason"),
+        grade=MapGrade(0.1, (0.0, -0.2), 1.0, True, "a reason", Estimate(0.2, 0.1, 0.3, 32, 30, "bootstrap"), "no"),
     )
 
 

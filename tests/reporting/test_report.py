@@ -248,3 +248,11 @@ def test_a_report_is_written_whole_or_not_at_all(result: RunResult, tmp_path: Pa
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot write here"):
         write_report(only(result, "cnn"), tmp_path / "file" / "report.html")
+
+
+def test_every_gallery_has_one_colour_bar_and_says_what_maps_do_not_show(result: RunResult, shared: tuple[str, Page]) -> None:
+    galleries = sum(bool(model.explanations) for model in result.models)
+    bars = [image for image in shared[1].all("img") if image["alt"].startswith("Colour bar")]
+    assert galleries and len(bars) == galleries
+    assert shared[1].text.count("lowers the class") == shared[1].text.count("raises the class") == galleries
+    assert shared[1].text.count("What it does not show: where disease is, whether the model is right") == galleries

@@ -4,12 +4,14 @@ A method of explanation is one class in a file of this folder and one line in ``
 """
 
 from vitrail.explanation.activation_maps import ActivationMaps
+from vitrail.explanation.agreement import Agreement, agreement_of
 from vitrail.explanation.attention import AttentionMap, AttentionRollout, GradientRollout
 from vitrail.explanation.class_activation import GradCam, HiResCam
 from vitrail.explanation.explain_image import explain_file, explain_image, methods_of
 from vitrail.explanation.explainer import Cost, ExplainableModel, Explainer, Passes, Question, Relevance, Want
 from vitrail.explanation.occlusion import Occlusion
-from vitrail.explanation.picture import draw_channels, draw_map, write_picture
+from vitrail.explanation.overview import draw_overview, write_overview
+from vitrail.explanation.picture import colour_bar, draw_channels, draw_map, write_picture
 from vitrail.explanation.rise import Rise
 from vitrail.explanation.run_explain import (
     ALL,
@@ -24,8 +26,8 @@ from vitrail.explanation.run_explain import (
     total_cost,
 )
 from vitrail.explanation.sheets import Sheet, attention_sheet, channel_sheet
-from vitrail.explanation.shown import ShownExplanation
-from vitrail.explanation.store import load_explanations, save_explanations, write_map
+from vitrail.explanation.shown import ShownExplanation, ShownExplanations
+from vitrail.explanation.store import load_explanations, save_explanations, write_map, write_shares
 from vitrail.explanation.superpixels import KernelShap, Lime
 from vitrail.explanation.trees import TreeShap
 
@@ -34,6 +36,7 @@ __all__ = [
     "AUTO",
     "EXPLAINERS",
     "ActivationMaps",
+    "Agreement",
     "AttentionMap",
     "AttentionRollout",
     "Cost",
@@ -52,14 +55,18 @@ __all__ = [
     "Rise",
     "Sheet",
     "ShownExplanation",
+    "ShownExplanations",
     "TreeShap",
     "Want",
+    "agreement_of",
     "attention_sheet",
     "channel_sheet",
     "choose_methods",
+    "colour_bar",
     "defined_methods",
     "draw_channels",
     "draw_map",
+    "draw_overview",
     "explain_batch",
     "explain_file",
     "explain_image",
@@ -70,5 +77,7 @@ __all__ = [
     "save_explanations",
     "total_cost",
     "write_map",
+    "write_overview",
     "write_picture",
+    "write_shares",
 ]

@@ -53,6 +53,11 @@ class ExplainablePackage(Protocol):
         ...
 
     @property
+    def folder(self) -> Path | None:
+        """Where it was loaded from; ``None``: nowhere."""
+        ...
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names, in the order of the scores."""
         ...

@@ -22,6 +22,8 @@ _FULL_STRENGTH = 0.995
 _RAISES = np.array([[255, 205, 80], [214, 47, 26]], dtype=np.float64)
 _LOWERS = np.array([[110, 205, 255], [38, 68, 200]], dtype=np.float64)
 _GREY = np.array([[150, 150, 150], [150, 150, 150]], dtype=np.float64)
+_SHARE = np.array([[120, 235, 190], [0, 175, 125]], dtype=np.float64)
+"""Of shares, which have no sign: bluish green, which is neither of the two hues above."""
 
 
 def draw_map(picture: ByteArray, values: npt.NDArray[np.float64], *, grey: bool = False) -> ByteArray:
@@ -41,17 +43,42 @@ def draw_map(picture: ByteArray, values: npt.NDArray[np.float64], *, grey: bool 
     full = float(np.quantile(magnitude, _FULL_STRENGTH)) or float(magnitude.max(initial=0.0))
     if full == 0.0:
         return picture.copy()
-    strength = np.minimum(magnitude / full, 1.0)[..., None]
-    raises, lowers = (_GREY, _GREY) if grey else (_RAISES, _LOWERS)
-    faint, strong = (np.where((values > 0)[..., None], raises[end], lowers[end]) for end in (0, 1))
-    colour = faint + (strong - faint) * strength
-    opacity = _STRONGEST_OPACITY * strength
-    blended = picture * (1 - opacity) + colour * opacity
-    inside = strength[..., 0] >= _OUTLINE_LEVEL
+    blended = _blended(picture, np.clip(values / full, -1.0, 1.0), *((_GREY, _GREY) if grey else (_RAISES, _LOWERS)))
+    inside = magnitude / full >= _OUTLINE_LEVEL
     line = _edge(inside)
     if not grey and 2 * np.count_nonzero(line) <= np.count_nonzero(inside):
         blended[line] = (255, 255, 255)
     return np.asarray(np.clip(np.rint(blended), 0, 255), dtype=np.uint8)
+
+
+def draw_shares(picture: ByteArray, shares: FloatArray) -> ByteArray:
+    """Lay shares, 0..1, of shape (height, width), over a picture (height, width, 3): the more, the greener."""
+    return np.asarray(np.rint(_blended(picture, shares.astype(np.float64), _SHARE, _SHARE)), dtype=np.uint8)
+
+
+def colour_bar(width: int, height: int, *, shares: bool = False, background: int = 128) -> Image.Image:
+    """Return the colours of a map over plain grey, from what lowers most at the left to what raises most at the right.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+        shares: The colours of :func:`draw_shares` instead, from none at the left to all at the right.
+        background: Grey level of the picture below.
+    """
+    picture = np.full((height, width, 3), background, dtype=np.uint8)
+    strength = np.broadcast_to(np.linspace(0.0 if shares else -1.0, 1.0, width), (height, width))
+    colours = (_SHARE, _SHARE) if shares else (_RAISES, _LOWERS)
+    return Image.fromarray(np.rint(_blended(picture, strength, *colours)).astype(np.uint8))
+
+
+def _blended(
+    picture: ByteArray, strength: npt.NDArray[np.float64], raises: npt.NDArray[np.float64], lowers: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Lay colours over a picture, by signed strength -1..1, shape (height, width); colours go from a faint to a strong end."""
+    positive, share = (strength > 0)[..., None], np.abs(strength)[..., None]
+    faint, strong = (np.where(positive, raises[end], lowers[end]) for end in (0, 1))
+    opacity = _STRONGEST_OPACITY * share
+    return np.asarray(picture * (1 - opacity) + (faint + (strong - faint) * share) * opacity, dtype=np.float64)
 
 
 def _edge(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -64,6 +91,11 @@ def _edge(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 def is_grey(explanation: Explanation) -> bool:
     """Whether a map is drawn in grey, because its grade says that it does not hold what it shows."""
     return explanation.grade is not None and bool(explanation.grade.reason)
+
+
+def has_sign(explanation: Explanation) -> bool:
+    """Whether a map tells what raises the class from what lowers it; attention and activations do not."""
+    return explanation.parameters.get("signed") is not False
 
 
 def draw_channels(pixels: ByteArray, maps: FloatArray, titles: Sequence[str], *, columns: int, side: int = 128) -> ByteArray:
@@ -116,8 +148,7 @@ def _shortened(line: str, draw: ImageDraw.ImageDraw, font: ImageFont.ImageFont |
 
 def shown_values(explanation: Explanation) -> FloatArray:
     """Return the map as it is drawn: one without a sign, such as attention, less its smallest value, which is everywhere."""
-    unsigned = explanation.parameters.get("signed") is False
-    return explanation.map - explanation.map.min() if unsigned else explanation.map
+    return explanation.map if has_sign(explanation) else explanation.map - explanation.map.min()
 
 
 def draw_explanation(explanation: Explanation, image: Path) -> Image.Image:

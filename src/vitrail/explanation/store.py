@@ -8,14 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.records import Explanation, MapGrade
+from vitrail.explanation.agreement import Agreement
+from vitrail.records import Estimate, Explanation, FloatArray, MapGrade
 from vitrail.storage import read_record, whole_file, whole_folder, write_record
 
 
 def write_map(explanation: Explanation, path: Path) -> Path:
     """Write the map as ``.npy``, float32, shape (height, width) of the upright original, whole or not at all."""
+    return _write_array(explanation.map, path)
+
+
+def write_shares(agreement: Agreement, path: Path) -> Path:
+    """Write where methods agree as ``.npy``: shares, float32, shape (height, width) of the upright original."""
+    return _write_array(agreement.shares, path)
+
+
+def _write_array(values: FloatArray, path: Path) -> Path:
     with whole_file(path) as temporary, temporary.open("wb") as stream:
-        np.save(stream, explanation.map, allow_pickle=False)
+        np.save(stream, values, allow_pickle=False)
     return path
 
 
@@ -46,8 +56,10 @@ def _loaded(folder: Path, number: int, entry: dict[str, Any]) -> Explanation:
         entry |= {"parameters": parameters, "forward_passes": parameters.pop("model_runs", 0)}
         entry |= {"layer": parameters.pop("layer", "")}
     if entry.get("grade") is not None:
-        gains = tuple(entry["grade"]["random_gains"])
-        entry["grade"] = MapGrade(**{**entry["grade"], "random_gains": gains})
+        grade = entry["grade"]
+        of_method = grade.get("method_gain")
+        told = {"random_gains": tuple(grade["random_gains"]), "method_gain": of_method and Estimate(**of_method)}
+        entry["grade"] = MapGrade(**{**grade, **told})
     error = folder / f"{number:03d}-error.npy"
     arrays = {"map": np.load(folder / f"{number:03d}.npy"), "standard_error": np.load(error) if error.exists() else None}
     return Explanation(**{**entry, **arrays, "warnings": tuple(entry["warnings"])})

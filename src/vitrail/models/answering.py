@@ -61,9 +61,11 @@ class Package(abc.ABC):
 
     Attributes:
         fingerprint: SHA-256 of its ``hashes.json``; empty where it is in no folder.
+        folder: Where it was loaded from: what was found out about it later, such as its grades, lies beside. ``None``: nowhere.
     """
 
     fingerprint: str
+    folder: Path | None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, classes={list(self.classes)})"

@@ -89,12 +89,20 @@ class EnsemblePackage(Package):
         description: What ``package.json`` says.
         models: The members, in the order of the description.
         fingerprint: SHA-256 of the package's ``hashes.json``; empty: it is in no folder.
+        folder: Where it lies; ``None``: in no folder.
     """
 
-    def __init__(self, description: EnsembleDescription, models: tuple[ModelPackage, ...], fingerprint: str = "") -> None:
+    def __init__(
+        self,
+        description: EnsembleDescription,
+        models: tuple[ModelPackage, ...],
+        fingerprint: str = "",
+        folder: Path | None = None,
+    ) -> None:
         self.description = description
         self.models = models
         self.fingerprint = fingerprint
+        self.folder = folder
 
     @property
     def name(self) -> str:
@@ -182,7 +190,7 @@ def open_ensemble(folder: Path) -> EnsemblePackage:
         models = tuple(open_model(folder / "members" / member.name) for member in description.members)
         _check_members(folder, description, models)
         check_decision(folder, description.decision, description.classes)
-        package = EnsemblePackage(description, models, file_sha256(folder / "hashes.json"))
+        package = EnsemblePackage(description, models, file_sha256(folder / "hashes.json"), folder)
         ask_golden_questions(
             folder,
             description.golden,

@@ -89,6 +89,7 @@ class ModelPackage(Package):
         embedder: Its first half.
         head: Its second half.
         fingerprint: SHA-256 of the package's ``hashes.json``; empty: it is in no folder.
+        folder: Where it lies; ``None``: in no folder.
     """
 
     def __init__(
@@ -97,11 +98,13 @@ class ModelPackage(Package):
         embedder: DescriptorEmbedder | OnnxEmbedder,
         head: DenseHead | EstimatorHead,
         fingerprint: str = "",
+        folder: Path | None = None,
     ) -> None:
         self.description = description
         self.embedder = embedder
         self.head = head
         self.fingerprint = fingerprint
+        self.folder = folder
 
     @property
     def name(self) -> str:
@@ -150,7 +153,8 @@ class ModelPackage(Package):
         """The same model without test-time augmentation; itself where it has none."""
         if self.description.test_time_augmentation == "none":
             return self
-        return ModelPackage(replace(self.description, test_time_augmentation="none"), self.embedder, self.head, self.fingerprint)
+        description = replace(self.description, test_time_augmentation="none")
+        return ModelPackage(description, self.embedder, self.head, self.fingerprint, self.folder)
 
     # ---------------------------------------------------------------- what explanations ask for
 
@@ -273,6 +277,7 @@ def open_model(folder: Path) -> ModelPackage:
             load_embedder(folder, description.embedder, description.recipe),
             load_head(folder, description.head),
             file_sha256(folder / "hashes.json"),
+            folder,
         )
         ask_golden_questions(
             folder,

@@ -25,6 +25,8 @@ class MapGrade:
         share_beaten: Share of those that the map beats, 0..1; equal ones count half.
         passed: Whether it beats enough of them for chance to be a poor explanation.
         reason: Why the map is drawn in grey, in a sentence; empty where it is not.
+        method_gain: Mean gain of the method's maps on the images of the package's grade table; ``None``: it is not in the table.
+        method_beats_baselines: What the table says of the method; empty: it is not in the table.
     """
 
     relevance_gain: float
@@ -32,6 +34,8 @@ class MapGrade:
     share_beaten: float
     passed: bool
     reason: str = ""
+    method_gain: Estimate | None = None
+    method_beats_baselines: Literal["yes", "no", "not estimable", ""] = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from vitrail.explanation import colour_bar
 from vitrail.records import Evaluation, ModelResult, RunResult
 from vitrail.reporting.data_section import data_view
 from vitrail.reporting.figures import can_draw_roc, learning_curves
@@ -25,7 +26,7 @@ from vitrail.reporting.model_section import (
     roc_figure,
 )
 from vitrail.reporting.page import render
-from vitrail.reporting.thumbnails import Thumbnails
+from vitrail.reporting.thumbnails import Thumbnails, jpeg_uri
 from vitrail.reporting.wording import GLOSSARY, LIMITS, Shown, electricity, points, show
 from vitrail.storage import write_text
 
@@ -106,6 +107,7 @@ def _render(result: RunResult) -> str:
         "glossary": GLOSSARY,
         "limits": LIMITS,
         "gallery_words": gallery_words,
+        "map_colours": jpeg_uri(colour_bar(224, 14), quality=90),
         "electricity": electricity(result.energy),
         "drawn": Markup,  # marks the SVG of figures.py, whose texts are escaped there, as ready HTML
     }

@@ -20,7 +20,7 @@ from vitrail.explanation.grading.faithfulness import Removal
 from vitrail.explanation.grading.grade import DEAR, Images, Method, grade_methods
 from vitrail.explanation.grading.localisation import mask_at_input, read_mask
 from vitrail.explanation.grading.means import RESAMPLES
-from vitrail.explanation.grading.one_map import grade_map
+from vitrail.explanation.grading.one_map import RANDOM_MAPS, grade_maps
 from vitrail.explanation.grading.redrawn import RedrawnModel
 from vitrail.explanation.run_explain import EXPLAINERS, defined_methods
 from vitrail.records import Explanation, GradeTable, IntArray
@@ -128,10 +128,12 @@ def grade_package(
     return replace(table, notes=(*table.notes, *why_not, *why, *notes))
 
 
-def kept_grades(package_folder: Path, package: ExplainablePackage) -> GradeTable | None:
+def kept_grades(package: ExplainablePackage) -> GradeTable | None:
     """Return the grades that lie beside a package's folder, if they are this package's; ``None`` where there are none."""
+    if package.folder is None:
+        return None
     try:
-        table = read_record(package_folder.resolve().parent / GRADES, GradeTable)
+        table = read_record(package.folder.resolve().parent / GRADES, GradeTable)
     except (OSError, ValueError):
         return None
     return table if table.package and table.package == package.fingerprint else None
@@ -182,35 +184,56 @@ def graded(
     removal: Removal = OF_PLAN,
     seed: int,
 ) -> Explanation:
-    """Return an explanation with its own grade: beside random maps of its image, and by its method's grade in the table.
+    """Return an explanation with its own grade: :func:`all_graded` of one method."""
+    found = {explanation.method: explanation}
+    return all_graded(package, file, found, table, removal=removal, seed=seed)[explanation.method]
+
+
+def all_graded(
+    package: ExplainablePackage,
+    file: Path,
+    found: Mapping[str, Explanation],
+    table: GradeTable | None,
+    *,
+    removal: Removal = OF_PLAN,
+    seed: int,
+) -> dict[str, Explanation]:
+    """Return explanations of one image, each with its own grade: beside random maps of the image, and by its method's grade in
+    the table. A map has the same grade whatever other methods were asked.
 
     Args:
-        package: Which made it.
+        package: Which made them.
         file: The image.
-        explanation: What it said of it.
+        found: Method -> what it said of the image; all of one class.
         table: The package's grades; ``None``: it has none.
         removal: How parts are removed.
         seed: Of the random maps.
 
     Returns:
-        The same explanation, without a grade where the package is an ensemble.
+        The same explanations, without grades where the package is an ensemble.
     """
-    if len(package.parts) != 1:
-        return explanation
+    if len(package.parts) != 1 or not found:
+        return dict(found)
     model = package.parts[0][1].plain
     pixels, placement = model.prepare(file)
-    grade = grade_map(
+    (target,) = {explanation.target for explanation in found.values()}
+    known = {method: None if table is None else table.grade_of(method) for method in found}
+    grades = grade_maps(
         model.scores,
         pixels,
         placement,
-        map_at_input(explanation.map, placement, size=len(pixels)),
-        target=package.classes.index(explanation.target),
-        method=explanation.method,
-        of_method=None if table is None else table.grade_of(explanation.method),
+        {method: map_at_input(one.map, placement, size=len(pixels)) for method, one in found.items()},
+        target=package.classes.index(target),
+        of_methods={method: grade for method, grade in known.items() if grade is not None},
         removal=removal,
         seed=seed,
     )
-    return replace(explanation, grade=grade)
+    return {method: replace(one, grade=grades[method]) for method, one in found.items()}
+
+
+def grading_passes(methods: int, *, removal: Removal = OF_PLAN) -> int:
+    """Return at most how many passes it takes to grade the maps of so many methods of one image."""
+    return replace(removal, insertion=False).passes(methods + RANDOM_MAPS // 2)
 
 
 def _prepared(model: ExplainablePart, to_grade: ToGrade, decision: Decision | None) -> tuple[Images, list[str]] | None:

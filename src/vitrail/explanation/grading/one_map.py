@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 
 from vitrail.explanation.grading.baselines import random_map
+from vitrail.explanation.grading.cells import DoubleArray
 from vitrail.explanation.grading.faithfulness import Removal, Scorer, removal_curves
 from vitrail.records import ByteArray, FloatArray, MapGrade, MethodGrade, Placement
 
@@ -25,10 +29,7 @@ def grade_map(
     removal: Removal | None = None,
     seed: int,
 ) -> MapGrade:
-    """Grade one map: its symmetric relevance gain among those of 20 random maps of the same image.
-
-    The random maps come in pairs of opposite sign, whose gains are opposite too, so that ten of them are followed. They are as
-    smooth as the coarsest class activation maps, which makes their gains spread widely: for finer maps the test is strict.
+    """Grade one map: :func:`grade_maps` of one method.
 
     Args:
         scores: The model.
@@ -37,20 +38,56 @@ def grade_map(
         values: The map, shape (size, size).
         target: The class explained.
         method: What made the map, for the reason.
-        of_method: The method's grade on other images of this model, where it has one; a method that does not beat its
+        of_method: See :func:`grade_maps`.
+        removal: See :func:`grade_maps`.
+        seed: See :func:`grade_maps`.
+    """
+    of_methods = {} if of_method is None else {method: of_method}
+    given = {method: values}
+    return grade_maps(scores, pixels, placement, given, target=target, of_methods=of_methods, removal=removal, seed=seed)[method]
+
+
+def grade_maps(
+    scores: Scorer,
+    pixels: ByteArray,
+    placement: Placement,
+    maps: Mapping[str, FloatArray],
+    *,
+    target: int,
+    of_methods: Mapping[str, MethodGrade],
+    removal: Removal | None = None,
+    seed: int,
+) -> dict[str, MapGrade]:
+    """Grade maps of one image: the symmetric relevance gain of each among those of 20 random maps of the same image.
+
+    The random maps come in pairs of opposite sign, whose gains are opposite too, so that ten of them are followed. They are as
+    smooth as the coarsest class activation maps, which makes their gains spread widely: for finer maps the test is strict.
+
+    Args:
+        scores: The model.
+        pixels: The prepared image, uint8, shape (size, size, channels).
+        placement: What of it is image.
+        maps: Method -> map, shape (size, size); the random maps are followed once for all of them.
+        target: The class explained.
+        of_methods: The methods' grades on other images of this model, where they have any; a method that does not beat its
             baselines there makes no good map here.
         removal: How parts are removed; no insertion is followed.
-        seed: Same seed, same grade.
+        seed: Same seed, same grades.
     """
     removal = removal or Removal()
     removal = Removal(removal.steps, removal.cell, removal.fill, removal.measured, insertion=False, batch=removal.batch)
-    maps = {"map": values[np.newaxis]}
-    maps |= {
+    followed = {method: values[np.newaxis] for method, values in maps.items()}
+    followed |= {
         f"random {number}": random_map(pixels, placement, seed, number=number)[np.newaxis] for number in range(RANDOM_MAPS // 2)
     }
-    curves = removal_curves(scores, pixels[np.newaxis], (placement,), np.array([target]), maps, removal=removal, seed=seed)
-    gain, *half = (float(one.relevance_gain[0]) for one in curves.values())
+    curves = removal_curves(scores, pixels[np.newaxis], (placement,), np.array([target]), followed, removal=removal, seed=seed)
+    half = [float(curve.relevance_gain[0]) for name, curve in curves.items() if name not in maps]
     gains = np.array([*half, *(-one for one in half)])
+    return {method: _grade(method, float(curves[method].relevance_gain[0]), gains, of_methods.get(method)) for method in maps}
+
+
+def _grade(method: str, gain: float, gains: DoubleArray, of_method: MethodGrade | None) -> MapGrade:
+    """Return the grade of a map by its gain and those of random maps."""
     beaten = float(np.count_nonzero(gain > gains) + 0.5 * np.count_nonzero(gain == gains))
     passed = beaten >= NEEDED
     reason = ""
@@ -61,4 +98,7 @@ def grade_map(
             f"On {of_method.relevance_gain.n} other images, {method} maps of this model do not beat a map that knows nothing of "
             f"what it has learnt ({of_method.best_baseline})."
         )
-    return MapGrade(gain, tuple(map(float, gains)), beaten / len(gains), passed, reason)
+    grade = MapGrade(gain, tuple(map(float, gains)), beaten / len(gains), passed, reason)
+    if of_method is None:
+        return grade
+    return replace(grade, method_gain=of_method.relevance_gain, method_beats_baselines=of_method.beats_baselines)
