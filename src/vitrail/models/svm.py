@@ -63,13 +63,13 @@ def fit(
     machine = SVC(C=settings.C, kernel=settings.kernel, gamma=settings.gamma)
     folds = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=seed)
     parts = list(folds.split(embedding, labels, groups))
+    before = standardised(embedding, components=settings.components, seed=seed)
     calibrated = CalibratedClassifierCV(machine, method="sigmoid", cv=parts, ensemble=False)
     weights = compute_sample_weight("balanced" if class_weights else None, labels)
-    pipeline = standardised(calibrated, embedding, components=settings.components, seed=seed)
-    pipeline.fit(embedding, labels, estimator__sample_weight=weights)
+    calibrated.fit(before.apply(embedding), labels, sample_weight=weights)
 
     fitted = calibrated.calibrated_classifiers_[0]
     values = sum(
         part.size for part in (fitted.estimator.support_vectors_, fitted.estimator.dual_coef_, fitted.estimator.intercept_)
     )
-    return EstimatorHead(to_onnx(pipeline, embedding.shape[1]), step=0.0), values + 2 * len(fitted.calibrators)
+    return EstimatorHead(to_onnx(calibrated, before.dimension, after=before), step=0.0), values + 2 * len(fitted.calibrators)
