@@ -66,6 +66,28 @@ def test_the_same_search_is_not_done_twice(searched):
     assert again == result
 
 
+def test_any_number_of_workers_gives_the_same_trials(searched, tmp_path):
+    study, result = searched
+    for workers in (1, 2):
+        again = answer(
+            "search",
+            study,
+            "--output",
+            tmp_path / str(workers),
+            "--quiet",
+            "--set",
+            f"search.workers={workers}",
+            "--set",
+            "search.threads=1",
+        )
+        for one, other in zip(again["models"], result["models"], strict=True):
+            assert [without_time(trial) for trial in one["trials"]] == [without_time(trial) for trial in other["trials"]]
+
+
+def without_time(trial):
+    return {key: value for key, value in trial.items() if key != "seconds"}
+
+
 def test_people_see_a_table_and_what_to_do_next(searched):
     study, result = searched
     shown = ask("search", study, "--output", Path(result["search"]).parents[1], "--quiet")
