@@ -11,6 +11,7 @@ from sklearn.svm import SVC
 from vitrail.models import boosted
 from vitrail.models.estimators import standardised, to_onnx
 from vitrail.models.heads import EstimatorHead
+from vitrail.models.kernel_graph import machine_to_onnx
 from vitrail.study import BoostedSettings
 
 WORST = 1e-5
@@ -147,12 +148,13 @@ def test_an_image_alone_scores_as_among_others(components):
 
 @pytest.mark.parametrize("kernel", ["rbf", "linear"])
 @pytest.mark.parametrize("components", [None, 4])
-@pytest.mark.parametrize("kind", ["even", "far from zero"])
-def test_packed_machines_score_as_in_scikit_learn_for_every_row(kind, components, kernel):
+@pytest.mark.parametrize("kind", ["even", "few values", "far from zero"])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_packed_machines_score_as_in_scikit_learn_for_every_row(classes, kind, components, kernel):
     rows = rows_like(kind, 300, seed=0)
-    labels = labels_of(rows, 3, seed=1)
+    labels = labels_of(rows, classes, seed=1)
     before = standardised(rows, components=components, seed=0)
     machine = CalibratedClassifierCV(SVC(C=10, kernel=kernel), cv=3, ensemble=False).fit(before.apply(rows), labels)
-    head = EstimatorHead(to_onnx(machine, before.dimension, after=before), 0.0)
+    head = EstimatorHead(machine_to_onnx(machine, before), 0.0)
     asked = np.concatenate([rows, rows_like(kind, 2000, seed=2)])
     np.testing.assert_allclose(head.scores(asked), machine.predict_proba(before.apply(asked)), rtol=0, atol=WORST)

@@ -6,8 +6,9 @@ import numpy as np
 
 from vitrail.errors import VitrailError
 from vitrail.models.embedders import DescriptorEmbedder
-from vitrail.models.estimators import feature_names, standardised, to_onnx
+from vitrail.models.estimators import feature_names, standardised
 from vitrail.models.heads import EstimatorHead
+from vitrail.models.kernel_graph import machine_to_onnx
 from vitrail.records import FloatArray, IntArray, Recipe
 from vitrail.study import SvmSettings
 
@@ -72,4 +73,4 @@ def fit(
     values = sum(
         part.size for part in (fitted.estimator.support_vectors_, fitted.estimator.dual_coef_, fitted.estimator.intercept_)
     )
-    return EstimatorHead(to_onnx(calibrated, before.dimension, after=before), step=0.0), values + 2 * len(fitted.calibrators)
+    return EstimatorHead(machine_to_onnx(calibrated, before), step=0.0), values + 2 * len(fitted.calibrators)
