@@ -34,7 +34,7 @@ class _Graph:
         self.constants.append(numpy_helper.from_array(np.asarray(value, dtype=dtype), f"constant{len(self.constants)}"))
         return str(self.constants[-1].name)
 
-    def add(self, operator: str, *inputs: str, output: str = "", **attributes: int) -> str:
+    def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         from onnx import helper
 
         self.nodes.append(helper.make_node(operator, list(inputs), [output or f"value{len(self.nodes)}"], **attributes))
