@@ -11,7 +11,16 @@ from concurrent.futures import BrokenExecutor
 
 import pytest
 
-from vitrail.engine import IN_FLIGHT, available_cores, computed_once, map_in_order, share_cores, start_processes
+from vitrail.engine import (
+    IN_FLIGHT,
+    Crew,
+    available_cores,
+    computed_once,
+    limited_to,
+    map_in_order,
+    share_cores,
+    start_processes,
+)
 
 
 def test_results_come_in_the_order_of_the_items():
@@ -194,3 +203,26 @@ def test_what_is_computed_once_is_computed_once_for_all_threads_and_anew_for_eve
     assert list(map_in_order(lambda _: one.size, range(8), workers=8)) == [1] * 8
     assert other.size == 1
     assert Folder.size.__doc__ == "Anything slow."
+
+
+def test_a_limit_holds_for_all_that_computes_and_ends():
+    import torch
+    from threadpoolctl import threadpool_info
+
+    before = available_cores(), torch.get_num_threads()
+    with limited_to(1, "scipy.linalg"):
+        assert (available_cores(), torch.get_num_threads()) == (1, 1)
+        assert {library["num_threads"] for library in threadpool_info()} == {1}
+    assert (available_cores(), torch.get_num_threads()) == before
+
+
+def cores_of_a_worker(cores: int) -> tuple[int, int]:
+    with limited_to(cores):
+        return available_cores(), os.getpid()
+
+
+def test_workers_are_processes_that_stay_and_hold_their_limit():
+    with Crew(2) as crew:
+        found = [crew.submit(cores_of_a_worker, 1).result() for _ in range(4)]
+    assert {cores for cores, _ in found} == {1}
+    assert 1 <= len({process for _, process in found} - {os.getpid()}) <= 2

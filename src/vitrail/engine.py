@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
+import sys
 import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +24,11 @@ WORTH_PROCESSES = 500
 """From so many small items on, processes are worth their start."""
 IN_FLIGHT = 4
 """Items per thread that are under way or done and not yet taken."""
+ORPHAN_SECONDS = 0.2
+"""A worker looks this often whether the process that it works for is still there."""
+
+_granted: int | None = None
+"""Cores that :func:`limited_to` grants; ``None``: all."""
 
 
 class computed_once(cached_property[Result]):  # noqa: N801 - a decorator, as cached_property is
@@ -47,7 +56,9 @@ class computed_once(cached_property[Result]):  # noqa: N801 - a decorator, as ca
 
 
 def available_cores() -> int:
-    """Return the number of processor cores that this process may use (respects affinity and container limits)."""
+    """Return the number of processor cores that this process may use (respects affinity, containers, :func:`limited_to`)."""
+    if _granted is not None:
+        return _granted
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -165,3 +176,102 @@ def one_thread_per_product() -> AbstractContextManager[object]:
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(limits=1)  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def limited_to(cores: int, *packages: str) -> Iterator[None]:
+    """Let this process use so many cores at most, while the context lasts: its own threads and those of numerical libraries.
+
+    The last digits of a sum depend on how many threads add it up: work that shall give the same numbers in one process or in
+    several gets the same number of cores in each.
+
+    Args:
+        cores: At least 1.
+        packages: What the work will load: a library that is loaded later would not know of the limit.
+    """
+    global _granted
+    from threadpoolctl import threadpool_limits
+
+    for package in packages:
+        importlib.import_module(package)
+    torch = sys.modules.get("torch")
+    before, threads = _granted, torch.get_num_threads() if torch else 0
+    _granted = cores
+    try:
+        with threadpool_limits(limits=cores):
+            if torch:  # also its copy of MKL, which threadpoolctl does not see
+                torch.set_num_threads(cores)
+            yield
+    finally:
+        _granted = before
+        if torch:
+            torch.set_num_threads(threads)
+
+
+class Crew:
+    """Processes that work at the same time, kept until the end; with one worker the work is done in this process, at once.
+
+    Workers end with the process that they work for, however it ends.
+
+    Args:
+        workers: At least 1.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._pool: Executor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:  # what is under way is waited for only where all went well
+            self._pool.shutdown(wait=True, kill_workers=error[0] is not None)  # type: ignore[call-arg]
+
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+        """Begin some work; function and arguments are pickled. What it raises stands in the answer."""
+        if self.workers == 1:
+            answer: Future[Result] = Future()
+            try:
+                answer.set_result(function(*arguments))
+            except Exception as error:
+                answer.set_exception(error)
+            return answer
+        try:
+            return self._workers().submit(function, *arguments)
+        except BrokenExecutor:  # a worker was killed: its pool takes no more work, a new one does
+            self._pool = None
+            return self._workers().submit(function, *arguments)
+
+    def alone(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Do some work in a process for itself: of several that were under way when one was killed, this shows which it was.
+
+        Raises:
+            BrokenExecutor: It is killed again.
+        """
+        with self._new_pool(1) as pool:
+            return pool.submit(function, *arguments).result()
+
+    def _workers(self) -> Executor:
+        if self._pool is None:
+            self._pool = self._new_pool(self.workers)
+        return self._pool
+
+    @staticmethod
+    def _new_pool(workers: int) -> Executor:
+        from loky import ProcessPoolExecutor
+
+        return ProcessPoolExecutor(workers, initializer=_work_for, initargs=(os.getpid(),))  # type: ignore[no-any-return]
+
+
+def _work_for(parent: int) -> None:
+    """Begin a worker's life: Control-C is for the process that it works for, and with that process it ends."""
+    _be_quiet()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(ORPHAN_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from vitrail.audit import check_acceptances, enforce
 from vitrail.auditing import audit, find_images
 from vitrail.comparing import ComparisonResult, compare_runs, comparison_folder, comparison_summary
 from vitrail.continuing import continued_study
 from vitrail.energy import Meter, check_energy
-from vitrail.engine import share_cores
+from vitrail.engine import Crew, share_cores
 from vitrail.errors import Problem, StudyError, UsageError
 from vitrail.evaluation import check_threshold
 from vitrail.explanation.grading import check_explanation
@@ -35,7 +35,7 @@ from vitrail.run_folder import (
     run_folder_of,
     shown_study,
 )
-from vitrail.search import candidate, check_space, describe_search, fold_splits, run_trials, score_fold
+from vitrail.search import CandidateScorer, check_space, describe_search, fold_splits, run_trials, shared_cores
 from vitrail.search_folder import SearchFolder, SearchResult, save_search
 from vitrail.split import load_split, make_folds, make_split, save_folds, save_split, with_groups
 from vitrail.steps import (
@@ -224,20 +224,17 @@ def search(study: Study, *, fresh: bool = False, progress: Progress = SILENT) ->
         write_text(folder.study, shown_study(study).to_yaml())
         save_split(folder.split, split, manifest)
         save_folds(folder.folds, cuts, manifest)
+        workers, threads = shared_cores(study, spaces)
         searched = []
-        for model, space in spaces.items():
-            own = folder.model(model)
-
-            def score(parameters: Mapping[str, Any], place: Path, fold: int, model: str = model) -> Mapping[str, float]:
-                new, candidate_settings = candidate(study, model, parameters)
-                place.mkdir(parents=True, exist_ok=True)
-                scores = score_fold(new, candidate_settings, Job(new, manifest, splits[fold], place, cache_of(study)))
-                shutil.rmtree(place)
-                return scores
-
-            searched.append(
-                run_trials(model, space, settings, score, folds=len(splits), seed=study.seed, folder=own, progress=progress)
-            )
+        with Crew(workers) as crew:
+            for model, space in spaces.items():
+                score = CandidateScorer(study, model, manifest, tuple(splits), cache_of(study), threads)
+                count, own = len(splits), folder.model(model)
+                searched.append(
+                    run_trials(
+                        model, space, settings, score, folds=count, seed=study.seed, folder=own, crew=crew, progress=progress
+                    )
+                )
         result = SearchResult(folder.path, tuple(searched), folder.best)
         save_search(folder, study, result)
         if study.tracking.enabled:

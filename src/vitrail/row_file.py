@@ -31,6 +31,7 @@ class RowFile:
             OSError: It cannot be opened.
             ValueError: It is no such file, or shorter than its header says.
         """
+        self._path = path
         with path.open("rb") as stream:
             version = npy.read_magic(stream)
             read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
@@ -42,6 +43,10 @@ class RowFile:
         self._mapped = None if hasattr(os, "preadv") else np.load(path, mmap_mode="r", allow_pickle=False)
         self._file = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
+
+    def __reduce__(self) -> tuple[type[RowFile], tuple[Path]]:
+        """Open the file anew in another process: an open file has no meaning there."""
+        return RowFile, (self._path,)
 
     def __len__(self) -> int:
         return int(self.shape[0])

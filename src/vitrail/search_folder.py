@@ -23,9 +23,11 @@ class SearchFolder:
 
     @classmethod
     def of(cls, study: Study, manifest: Manifest) -> SearchFolder:
-        """Return the folder of a study's search: another one for other data, settings, searches or code."""
+        """Return the folder of a study's search: another one for other data, settings, searches or code. How many workers there
+        are changes no result: a killed search may go on with more of them, or fewer."""
         run = run_folder_of(study, manifest).path
-        return cls(study.output / "searches" / f"{run.name}-{fingerprint(study.search.model_dump(mode='json'))[:8]}")
+        asked = study.search.model_dump(mode="json", exclude={"workers"})
+        return cls(study.output / "searches" / f"{run.name}-{fingerprint(asked)[:8]}")
 
     @property
     def study(self) -> Path:

@@ -375,6 +375,21 @@ class SearchSettings(Settings):
     folds: int = Field(default=3, ge=2, le=20, description="Folds of the training and validation images, groups kept whole.")
     repeats: int = Field(default=1, ge=1, le=50, description="How often these are cut into folds in another way.")
     stop_early: bool = Field(default=False, description="End a trial whose first folds are worse than half of the others'.")
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Folds that are trained at the same time, each in a process of its own; results are the same whatever the "
+        "number. tpe: folds of one trial only, so that every proposal knows all trials before it. null: as many as there are "
+        "cores for (cores / threads); one where networks train on an accelerator.",
+    )
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Cores for each fold, whatever the workers: the last digits of a network's sums depend on them. null: an "
+        "eighth of the machine's cores, at least 1; all of them where networks train on an accelerator.",
+    )
     space: dict[str, tuple[Any, ...] | RangeSettings] = Field(
         default={},
         description="Setting -> list of values or {low, high, log, integer}, for example models.forest.trees: [100, 300].",

@@ -16,7 +16,7 @@ SPACE = {"models.forest.trees": [2, 12], "models.forest.max_depth": [1, None], "
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory, images):
     folder = tmp_path_factory.mktemp("search")
-    study = write_study(folder / "study.yaml", images, search={"space": SPACE, "folds": 3})
+    study = write_study(folder / "study.yaml", images, search={"space": SPACE, "folds": 3, "workers": 1, "threads": 1})
     return study, answer("search", study, "--output", folder / "runs", "--quiet")
 
 
@@ -64,6 +64,18 @@ def test_the_same_search_is_not_done_twice(searched):
     study, result = searched
     again = answer("search", study, "--output", Path(result["search"]).parents[1], "--quiet")
     assert again == result
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_gives_the_same_trials(searched, tmp_path):
+    study, result = searched
+    again = answer("search", study, "--output", tmp_path, "--quiet", "--set", "search.workers=2")
+    for one, other in zip(again["models"], result["models"], strict=True):
+        assert [without_time(trial) for trial in one["trials"]] == [without_time(trial) for trial in other["trials"]]
+
+
+def without_time(trial):
+    return {key: value for key, value in trial.items() if key != "seconds"}
 
 
 def test_people_see_a_table_and_what_to_do_next(searched):

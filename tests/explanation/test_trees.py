@@ -3,6 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 from explanation_models import BrightnessNetwork, Keyhole, grey_recipe, whole_image
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from vitrail.errors import UsageError
 from vitrail.explanation import Question, TreeShap, defined_methods, explain_batch, explain_pixels
@@ -42,12 +44,16 @@ def boosting():
 
 
 def packed(folder, estimator, features=("pixels",), classes=2, components=None, plain=True):
-    """Return a package of an estimator fitted on pictures, as it is read back, and the fitted estimator."""
+    """Return a package of an estimator fitted on pictures, as it is read back, and the fitted estimator.
+
+    ``plain``: the trees see the features as they are; else after a scaler, as those of packages before vitrail 0.2 do.
+    """
     pixels, labels = pictures(classes=classes)
     embedder = DescriptorEmbedder(grey_recipe(SIZE), features)
     vectors = embedder.embed(pixels)
-    fitted = estimator if plain else standardised(estimator, vectors, components=components, seed=0)
-    fitted.fit(vectors, labels)
+    after = standardised(vectors, components=components, seed=0) if components else None
+    fitted = estimator if plain else make_pipeline(StandardScaler(), estimator)
+    fitted.fit(vectors if after is None else after.apply(vectors), labels)
     save_package(
         folder,
         name="woods",
@@ -55,7 +61,7 @@ def packed(folder, estimator, features=("pixels",), classes=2, components=None, 
         description="trees",
         classes=NAMES[:classes],
         embedder=embedder,
-        head=EstimatorHead(to_onnx(fitted, vectors.shape[1]), 0.1),
+        head=EstimatorHead(to_onnx(fitted, components or vectors.shape[1], after=after), 0.1),
         data_fingerprint="0",
         study_fingerprint="0",
     )
@@ -92,8 +98,9 @@ def test_values_of_a_forest_are_shaps_of_the_forest_it_was(tmp_path, classes, ta
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_values_of_boosted_trees_sum_to_logits(tmp_path, classes):
-    model, _ = packed(tmp_path / "p", boosting(), classes=classes, plain=False)
+@pytest.mark.parametrize("plain", [True, False])
+def test_values_of_boosted_trees_sum_to_logits(tmp_path, classes, plain):
+    model, _ = packed(tmp_path / "p", boosting(), classes=classes, plain=plain)
     pixels, _ = pictures(5, classes=classes, seed=1)
     scores = model.scores(pixels)
     sums = []
@@ -202,7 +209,7 @@ def test_models_without_trees_are_refused(tmp_path):
 
 
 def test_trees_on_principal_components_are_refused(tmp_path):
-    model, _ = packed(tmp_path / "p", boosting(), plain=False, components=5)
+    model, _ = packed(tmp_path / "p", boosting(), components=5)
     refused(model, "mixtures of features .*principal components, which have no place in an image")
 
 

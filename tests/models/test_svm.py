@@ -40,18 +40,20 @@ def test_it_scores_as_scikit_learn_does(classes, asked, weighted, tmp_path):
         asked, vectors[:100], labels[:100], groups=np.arange(len(vectors[:100])), class_weights=weighted, seed=3
     )
 
-    scaler = StandardScaler().fit(vectors[:100])
-    training, held_out = scaler.transform(vectors[:100]), scaler.transform(vectors[100:])
+    exact = vectors.astype(float)
+    scaler = StandardScaler().fit(exact[:100])
+    training, held_out = scaler.transform(exact[:100]), scaler.transform(exact[100:])
     if asked.components:
         reduction = PCA(asked.components, random_state=3).fit(training)
         training, held_out = reduction.transform(training), reduction.transform(held_out)
+    training, held_out = training.astype(np.float32), held_out.astype(np.float32)
     counts = np.bincount(labels[:100])
     weights = (100 / (classes * counts))[labels[:100]] if weighted else np.ones(100)
     folds = StratifiedGroupKFold(min(5, counts.min()), shuffle=True, random_state=3)
     parts = list(folds.split(training, labels[:100], np.arange(100)))
     oracle = CalibratedClassifierCV(SVC(C=asked.C, kernel=asked.kernel, gamma=asked.gamma), cv=parts, ensemble=False)
     expected = oracle.fit(training, labels[:100], sample_weight=weights).predict_proba(held_out)
-    np.testing.assert_allclose(head.scores(vectors[100:]), expected, atol=1e-4)
+    np.testing.assert_allclose(head.scores(vectors[100:]), expected, rtol=0, atol=1e-5)
     assert np.ptp(expected) > 0.5 and values > 0
     assert head.step == 0.0
     again = load_head(tmp_path, head.save(tmp_path))

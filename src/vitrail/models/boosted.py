@@ -61,11 +61,14 @@ def fit(
         early_stopping=False,
         random_state=seed,
     )
-    pipeline = standardised(boosting, embedding, components=settings.components, seed=seed)
+    # Trees ask which of two values is the larger: nothing to standardise, but for principal components.
+    count = settings.components
+    before = None if count is None else standardised(embedding, components=count, seed=seed)
+    seen = embedding if before is None else before.apply(embedding)
     with threadpool_limits(1, user_api="openmp"):  # work for microseconds: threads would wait for one another, minutes in sum
-        pipeline.fit(embedding, labels)
+        boosting.fit(seen, labels)
     trees = [tree.nodes for trees_of_round in boosting._predictors for tree in trees_of_round]
-    head = EstimatorHead(to_onnx(pipeline, embedding.shape[1]), _step(trees))
+    head = EstimatorHead(to_onnx(boosting, seen.shape[1], after=before), _step(trees))
     return head, sum(len(nodes) for nodes in trees)
 
 

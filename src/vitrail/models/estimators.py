@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from vitrail.records import FloatArray
+
+Values = npt.NDArray[np.float64]
 
 _NAMES = {"pixels": "grey pixels", "hog": "HOG", "texture": "texture"}
 
@@ -16,31 +22,85 @@ def feature_names(features: tuple[str, ...], components: int | None = None) -> s
     return names if components is None else f"{names} ({components} principal components)"
 
 
-def standardised(estimator: Any, embedding: FloatArray, *, components: int | None, seed: int) -> Any:
-    """Return an unfitted pipeline: every feature to mean 0 and deviation 1, then principal components, then the estimator.
+@dataclass(frozen=True)
+class Standardised:
+    """What features go through before an estimator: mean 0 and deviation 1, then principal components where they are wished.
+
+    Both in double precision and rounded to single precision once, at the end, in training (:meth:`apply`) and in the ONNX graph
+    (:meth:`before`) alike: an estimator meets the very numbers that it was fitted on.
+
+    Attributes:
+        centre: Taken from the features first, float64, shape (dimension,).
+        matrix: What they are multiplied by then: one factor per feature, shape (dimension,); or, with principal components, a
+            column for each, shape (dimension, components). float64.
+    """
+
+    centre: Values
+    matrix: Values
+
+    @property
+    def dimension(self) -> int:
+        """Number of values that the estimator sees."""
+        return int(self.matrix.shape[-1])
+
+    def apply(self, embedding: FloatArray) -> FloatArray:
+        """Return what the estimator sees, float32, shape (n, :attr:`dimension`), of vectors of shape (n, dimension)."""
+        centred = embedding.astype(np.float64) - self.centre
+        return np.asarray(centred @ self.matrix if self.matrix.ndim == 2 else centred * self.matrix, dtype=np.float32)
+
+    def before(self, graph: Any) -> None:
+        """Put the same steps before the estimator of an ONNX model whose one input is ``X``."""
+        from onnx import TensorProto, helper, numpy_helper
+
+        body, seen = graph.graph, "standardised"
+        for node in body.node:
+            node.input[:] = [seen if name == "X" else name for name in node.input]
+        step = "Mul" if self.matrix.ndim == 1 else "MatMul"
+        steps = (
+            helper.make_node("Cast", ["X"], ["exact"], to=TensorProto.DOUBLE),
+            helper.make_node("Sub", ["exact", "centre"], ["centred"]),
+            helper.make_node(step, ["centred", "matrix"], ["exactly_standardised"]),
+            helper.make_node("Cast", ["exactly_standardised"], [seen], to=TensorProto.FLOAT),
+        )
+        for place, node in enumerate(steps):
+            body.node.insert(place, node)
+        body.initializer.append(numpy_helper.from_array(self.centre, "centre"))
+        body.initializer.append(numpy_helper.from_array(self.matrix, "matrix"))
+        body.input[0].type.tensor_type.shape.dim[1].dim_value = len(self.centre)
+
+
+def standardised(embedding: FloatArray, *, components: int | None, seed: int) -> Standardised:
+    """Return what brings every feature of some vectors to mean 0 and deviation 1, and then to principal components.
 
     Args:
-        estimator: A classifier of scikit-learn.
-        embedding: What it will be fitted on, shape (n, dimension).
+        embedding: What it is fitted on, shape (n, dimension). A feature that never changes is centred and not stretched.
         components: Principal components; no more are made than there are images and features. ``None``: none, all features.
         seed: Of the principal components, which are found by a random projection where there are many features.
     """
     from sklearn.decomposition import PCA
-    from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
 
-    steps = [("standardise", StandardScaler())]
-    if components is not None:
-        steps.append(("components", PCA(min(components, *embedding.shape), random_state=seed)))
-    return Pipeline([*steps, ("estimator", estimator)])
+    exact = embedding.astype(np.float64)
+    scaler = StandardScaler().fit(exact)
+    centre, spread = scaler.mean_, scaler.scale_
+    if components is None:
+        return Standardised(centre, 1 / spread)
+    exact -= centre
+    exact /= spread
+    reduction = PCA(min(components, *embedding.shape), random_state=seed).fit(exact)
+    return Standardised(centre + spread * reduction.mean_, reduction.components_.T / spread[:, np.newaxis])
 
 
-def to_onnx(estimator: Any, dimension: int) -> bytes:
+def to_onnx(estimator: Any, dimension: int, *, after: Standardised | None = None) -> bytes:
     """Return a fitted classifier of scikit-learn as a serialised ONNX model.
+
+    Trees decide for every float32 vector as they do in scikit-learn, which compares with thresholds in double precision: of a
+    threshold between two neighbours in single precision, the lower one is kept.
 
     Args:
         estimator: Fitted; a classifier or a pipeline that ends in one.
         dimension: Number of its features.
+        after: What the features go through before it sees them; ``None``: nothing.
 
     Returns:
         A graph with one input (n, dimension) float32 and two outputs: the classes, and their scores (n, classes) float32.
@@ -58,28 +118,50 @@ def to_onnx(estimator: Any, dimension: int) -> bytes:
             options={"zipmap": False},
             custom_conversion_functions={HistGradientBoostingClassifier: _convert_boosted},
         )
-    _tell_visits(graph, _visits(estimator))
+    for name, values in _nodes(estimator).items():
+        _tell(graph, name, values)
+    if after is not None:
+        after.before(graph)
     return bytes(graph.SerializeToString())
 
 
-def _visits(estimator: Any) -> list[float]:
-    """Return how much of the training images went through each node, tree by tree; nothing where there are no trees."""
+def _nodes(estimator: Any) -> dict[str, list[float]]:
+    """Return what ONNX keeps of the nodes of all trees, tree by tree, by its name there: thresholds (of leaves: 0), and how much
+    of the training images went through each; nothing where there are no trees.
+    """
     last = getattr(estimator, "steps", [("", estimator)])[-1][1]
     if hasattr(last, "_predictors"):  # boosted trees of scikit-learn
-        return [float(count) for of_round in last._predictors for tree in of_round for count in tree.nodes["count"]]
-    trees = [getattr(tree, "tree_", None) for tree in getattr(last, "estimators_", [])]
-    return [float(weight) for tree in trees if tree is not None for weight in tree.weighted_n_node_samples]
+        grown = [tree.nodes for of_round in last._predictors for tree in of_round]
+        trees = [(nodes["is_leaf"] == 1, nodes["num_threshold"], nodes["count"]) for nodes in grown]
+    else:
+        found = [tree.tree_ for tree in getattr(last, "estimators_", []) if hasattr(tree, "tree_")]
+        trees = [(tree.children_left < 0, tree.threshold, tree.weighted_n_node_samples) for tree in found]
+    if not trees:
+        return {}
+    leaf, threshold, visits = (np.concatenate(parts) for parts in zip(*trees, strict=True))
+    return {
+        "nodes_values": _below(np.where(leaf, 0.0, threshold)).tolist(),
+        "nodes_hitrates": visits.astype(np.float64).tolist(),
+    }
 
 
-def _tell_visits(graph: Any, visits: list[float]) -> None:
-    """Write the visits of the nodes where ONNX has a place for them and skl2onnx writes ones; they change no answer.
+def _below(thresholds: Values) -> FloatArray:
+    """Return the largest float32 values that are not above some float64 ones: ``x <= t`` stays what it was for float32 ``x``."""
+    with np.errstate(over="ignore"):  # the largest threshold of boosted trees is above all float32 numbers
+        nearest = thresholds.astype(np.float32)
+    return np.where(nearest > thresholds, np.nextafter(nearest, np.float32(-np.inf)), nearest)
 
-    Explanations need them: what a tree expects where it is not told a feature is the mean of both ways, by their visits.
+
+def _tell(graph: Any, name: str, values: list[float]) -> None:
+    """Write what is known of all nodes where skl2onnx has rounded it (thresholds, to the nearest) or written ones (visits).
+
+    Visits change no answer; explanations need them: what a tree expects where it is not told a feature is the mean of both ways,
+    by their visits.
     """
     for node in graph.graph.node:
         for attribute in node.attribute:
-            if attribute.name == "nodes_hitrates" and len(attribute.floats) == len(visits):
-                attribute.floats[:] = visits
+            if attribute.name == name and len(attribute.floats) == len(values):
+                attribute.floats[:] = values
 
 
 def _convert_boosted(scope: Any, operator: Any, container: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from vitrail.errors import Problem, StudyError
 from vitrail.models import backbones
 from vitrail.models.backbones import CHANNELS, Features
+from vitrail.models.border import find_border, output_at, run_from
 from vitrail.models.network import HeadLayers, Network
 from vitrail.preprocess import make_recipe
 from vitrail.records import Recipe
@@ -127,8 +129,55 @@ class FinetunedNetwork(Network):
         super().__init__(trunk, head)
         self.settings = settings
         found = layers(trunk.model)
+        self.freezes = settings.strategy != "full" or settings.head_epochs > 0
+        self._border, self._border_shape, self._pixels_shape = "", tuple[int, ...](), tuple[int, ...]()
         self._fixed = {"full": [], "partial": found[: settings.frozen_layers], "frozen": found}[settings.strategy]
         self.set_epoch(1)
+
+    def find_frozen(self, pixels: torch.Tensor) -> None:
+        """Find out up to where what stays fixed is the same in all epochs, so that it can be kept: :attr:`frozen_up_to`.
+
+        Args:
+            pixels: At least two different images as the network takes them, (n, channels, size, size).
+        """
+        if self.settings.strategy != "partial":
+            return
+        trial = copy.deepcopy(self).eval()
+        trial.set_epoch(self.settings.head_epochs + 1)
+        border = find_border(trial.trunk, trial._fixed, pixels, train=trial.train)
+        if border:
+            shape = tuple(output_at(self.trunk.eval(), border, pixels).shape[1:])
+            self.train(self.training)
+            if shape != tuple(pixels.shape[1:]):  # else nobody could tell them apart
+                self._border, self._border_shape, self._pixels_shape = border, shape, tuple(pixels.shape[1:])
+
+    @property
+    def frozen_up_to(self) -> str:
+        """Up to where the network is the same in every epoch of the present phase: ``embedding`` where only the head learns,
+        else the module of the trunk that :meth:`find_frozen` found; empty: nothing is."""
+        return "embedding" if self._head_only else self._border
+
+    @torch.no_grad()
+    def frozen_part(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return what the part :attr:`frozen_up_to` gives, in main memory; :meth:`forward` goes on from there."""
+        training, pixels = self.training, pixels.to(next(self.parameters()).device)
+        self.eval()
+        try:
+            found: torch.Tensor = self.trunk(pixels)[-1] if self._head_only else output_at(self.trunk, self._border, pixels)
+            return found.cpu()
+        finally:
+            self.train(training)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return logits, shape (n, classes), for pixels or for what :meth:`frozen_part` gave for them; shapes tell which."""
+        if inputs.ndim == 2:
+            vector = inputs
+        elif self._border and tuple(inputs.shape[1:]) == self._border_shape:
+            vector = run_from(self.trunk, self._border, inputs, pixels=self._pixels_shape)[-1]
+        else:
+            vector = self.trunk(inputs)[-1]
+        logits: torch.Tensor = self.head(vector)
+        return logits
 
     def set_epoch(self, number: int) -> None:
         """Decide what learns in an epoch.

@@ -6,8 +6,9 @@ import numpy as np
 
 from vitrail.errors import VitrailError
 from vitrail.models.embedders import DescriptorEmbedder
-from vitrail.models.estimators import feature_names, standardised, to_onnx
+from vitrail.models.estimators import feature_names, standardised
 from vitrail.models.heads import EstimatorHead
+from vitrail.models.kernel_graph import machine_to_onnx
 from vitrail.records import FloatArray, IntArray, Recipe
 from vitrail.study import SvmSettings
 
@@ -63,13 +64,13 @@ def fit(
     machine = SVC(C=settings.C, kernel=settings.kernel, gamma=settings.gamma)
     folds = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=seed)
     parts = list(folds.split(embedding, labels, groups))
+    before = standardised(embedding, components=settings.components, seed=seed)
     calibrated = CalibratedClassifierCV(machine, method="sigmoid", cv=parts, ensemble=False)
     weights = compute_sample_weight("balanced" if class_weights else None, labels)
-    pipeline = standardised(calibrated, embedding, components=settings.components, seed=seed)
-    pipeline.fit(embedding, labels, estimator__sample_weight=weights)
+    calibrated.fit(before.apply(embedding), labels, sample_weight=weights)
 
     fitted = calibrated.calibrated_classifiers_[0]
     values = sum(
         part.size for part in (fitted.estimator.support_vectors_, fitted.estimator.dual_coef_, fitted.estimator.intercept_)
     )
-    return EstimatorHead(to_onnx(pipeline, embedding.shape[1]), step=0.0), values + 2 * len(fitted.calibrators)
+    return EstimatorHead(machine_to_onnx(calibrated, before), step=0.0), values + 2 * len(fitted.calibrators)

@@ -214,7 +214,7 @@ def _fitted(settings: Any, study: Study, manifest: Manifest, rows: IntArray, emb
         fit=of_image,
         maps=settings.model == "probe" and embedder.pooling != "none",
         memory=_size_of(getattr(embedder, "path", None)),
-        memory_image=3 * FLOAT * vectors.shape[1],  # as found, standardised, and a copy that the fit makes
+        memory_image=5 * FLOAT * vectors.shape[1],  # as found, and twice in double precision while it is standardised
     )
 
 

@@ -1,12 +1,13 @@
 """SEARCH: settings compared by cross-validation on training and validation images; the test images stay closed."""
 
 from vitrail.search.candidates import candidate, check_space, grid_of
-from vitrail.search.cross_validation import fold_splits, score_fold
+from vitrail.search.cross_validation import CandidateScorer, fold_splits, score_fold, shared_cores
 from vitrail.search.describe import describe_search
 from vitrail.search.trials import FINISHED, Searched, Trial, best_of, run_trials
 
 __all__ = [
     "FINISHED",
+    "CandidateScorer",
     "Searched",
     "Trial",
     "best_of",
@@ -17,4 +18,5 @@ __all__ = [
     "grid_of",
     "run_trials",
     "score_fold",
+    "shared_cores",
 ]

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from vitrail.engine import available_cores, limited_to
 from vitrail.evaluation import OVERALL_METRICS
 from vitrail.models import FAMILIES, stops_early, weighted_mean
 from vitrail.preprocess import VIEWS, pixel_batches, seen
 from vitrail.records import AuditReport, Manifest, Split
+from vitrail.search.candidates import candidate
 from vitrail.split import Folds, draw_rows
 from vitrail.study import ModelSettings, Study
 from vitrail.training import Job, features, train
 
 SCORE = "balanced_accuracy"
 """The metric that candidates are compared by."""
+SHARES = 8
+"""Parts that the cores of a large machine are cut into: so many folds at a time are enough, and fill the memory less."""
 
 
 def fold_splits(split: Split, folds: Folds, manifest: Manifest, audit: AuditReport, *, validation: float) -> list[Split]:
@@ -83,3 +91,66 @@ def score_fold(study: Study, settings: ModelSettings, job: Job) -> dict[str, flo
     truth = job.manifest.labels[rows]
     weights = np.ones((1, len(rows)))
     return {name: float(metric.compute(truth, probabilities, weights)[0]) for name, metric in OVERALL_METRICS.items()}
+
+
+@dataclass(frozen=True)
+class CandidateScorer:
+    """Scores candidates of one model, in this process or in another one.
+
+    Attributes:
+        study: Where candidates start.
+        model: Name of the model.
+        manifest: The data set.
+        splits: Of every fold: :func:`fold_splits`.
+        cache: Folder of the caches.
+        threads: Cores for each fold.
+    """
+
+    study: Study
+    model: str
+    manifest: Manifest
+    splits: tuple[Split, ...]
+    cache: Path
+    threads: int
+
+    def __call__(self, parameters: Mapping[str, Any], place: Path, fold: int) -> dict[str, float]:
+        """Train a candidate and score it on a fold, counted from 0; see :func:`score_fold`.
+
+        Args:
+            parameters: Dotted key below the model -> value.
+            place: For what is under way; gone at the end.
+            fold: Which one.
+        """
+        new, settings = candidate(self.study, self.model, parameters)
+        place.mkdir(parents=True, exist_ok=True)
+        with limited_to(self.threads, "scipy.linalg", "sklearn.linear_model", *(["torch"] if stops_early(settings) else [])):
+            scores = score_fold(new, settings, Job(new, self.manifest, self.splits[fold], place, self.cache))
+        shutil.rmtree(place)
+        return scores
+
+
+def shared_cores(study: Study, models: Iterable[str]) -> tuple[int, int]:
+    """Return how many folds of a search are trained at the same time, and the cores for each.
+
+    Not more than the machine has cores for, whatever the settings: results do not depend on it.
+
+    Args:
+        study: Its search settings, and where its models train.
+        models: Names of those that are searched.
+    """
+    cores, search = available_cores(), study.search
+    searched = [model for model in study.models if model.name in set(models)]
+    if any(_accelerated(study, model) for model in searched):
+        return search.workers or 1, search.threads or cores
+    threads = search.threads or max(1, cores // SHARES)
+    most = max(1, cores // threads)
+    return min(search.workers or most, most), threads
+
+
+def _accelerated(study: Study, model: ModelSettings) -> bool:
+    """Return whether a model trains on an accelerator."""
+    if not stops_early(model):
+        return False
+    from vitrail.training.device import choose_device
+
+    return choose_device(study.training_for(model)).device.type != "cpu"

@@ -5,29 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from vitrail.errors import UsageError, VitrailError
+from vitrail.engine import Crew
 from vitrail.progress import SILENT, Progress
 from vitrail.search.candidates import Space, grid_of, trials_of, whole
 from vitrail.search.cross_validation import SCORE
+from vitrail.search.working import Candidates, Fold, ScoreFold, number_of
 from vitrail.settings import RangeSettings, SearchSettings
-from vitrail.storage import fingerprint, read_record, write_record
 
 if TYPE_CHECKING:
     import optuna
 
 FINISHED = ("complete", "stopped", "failed")
-
-FoldScores = Mapping[str, float]
-ScoreFold = Callable[[Mapping[str, Any], Path, int], FoldScores]
-"""What scores a candidate (parameters, folder for what is under way) on one fold, counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -82,22 +77,6 @@ class Searched:
     best: int
 
 
-@dataclass(frozen=True)
-class _Fold:
-    """One fold's scores, on disk as soon as they are known; ``None``: not estimable."""
-
-    metrics: dict[str, float | None]
-    seconds: float
-
-    @classmethod
-    def of(cls, metrics: FoldScores, seconds: float) -> _Fold:
-        return cls({name: value if math.isfinite(value) else None for name, value in metrics.items()}, seconds)
-
-    @property
-    def score(self) -> float:
-        return _number(self.metrics[SCORE])
-
-
 def run_trials(
     model: str,
     space: Space,
@@ -107,9 +86,14 @@ def run_trials(
     folds: int,
     seed: int,
     folder: Path,
+    crew: Crew | None = None,
     progress: Progress = SILENT,
 ) -> Searched:
     """Try candidates of one model until there are as many as asked.
+
+    Folds are scored at the same time by the crew's workers: those of a trial, and those of the trials after it. Trials are told
+    in the order in which they were asked for, so that all is as it would be with one worker. Under ``tpe`` a trial is asked for
+    when the one before it is told, for what it proposes depends on that.
 
     A search that was killed, at whatever moment, goes on when it is called again: trials that ended are kept as they are, the one
     under way is taken up with the folds that it had scored.
@@ -118,10 +102,12 @@ def run_trials(
         model: Its name.
         space: What may be tried.
         search: How.
-        score_fold: Scores a candidate on one fold; a :class:`VitrailError` from it makes the trial a failed one.
+        score_fold: Scores a candidate on one fold; a :class:`VitrailError` from it makes the trial a failed one. Is pickled where
+            the crew has several workers.
         folds: Number of folds, over all repeats.
         seed: Same seed, same candidates, as long as scores are the same.
         folder: Of this model's search.
+        crew: Who scores the folds; ``None``: this process, one after another.
         progress: Told of every fold.
     """
     optuna_study = _open(folder, search, seed=seed)
@@ -131,10 +117,18 @@ def run_trials(
     with progress.task(title, wanted * folds) as advance:
         ended = _ended(optuna_study)
         advance(len(ended) * folds)
+        candidates = Candidates(
+            lambda: _ask(optuna_study, space),
+            score_fold,
+            crew or Crew(1),
+            folds=folds,
+            folder=folder / "trials",
+            ahead=search.method != "tpe",
+        )
         while len(ended) < wanted:
-            trial = optuna_study.ask(_distributions(space))
-            parameters = _decoded(trial.params, space)
-            _run_trial(trial, parameters, score_fold, folds=folds, folder=folder, study=optuna_study, advance=advance)
+            trial, scores = candidates.next(left=wanted - len(ended))
+            _run_trial(trial, scores, folds=folds, study=optuna_study, advance=advance)
+            candidates.drop()
             ended = _ended(optuna_study)
             advance(0, _standing(ended, wanted))
     trials = tuple(_trial(number, frozen, space) for number, frozen in enumerate(ended, start=1))
@@ -147,38 +141,30 @@ def best_of(trials: Sequence[Trial]) -> int:
     return max(complete, key=lambda trial: (trial.score, -trial.number)).number if complete else 0
 
 
+def _ask(study: optuna.Study, space: Space) -> tuple[optuna.Trial, dict[str, Any]]:
+    trial = study.ask(_distributions(space))
+    return trial, _decoded(trial.params, space)
+
+
 def _run_trial(
     trial: optuna.Trial,
-    parameters: dict[str, Any],
-    score_fold: ScoreFold,
+    scores: Iterator[Fold | str],
     *,
     folds: int,
-    folder: Path,
     study: optuna.Study,
     advance: Callable[..., None],
 ) -> None:
-    """Score a candidate fold by fold, and tell Optuna how it ended."""
+    """Take a candidate's scores fold by fold, and tell Optuna how it ended."""
     import optuna
 
-    own = folder / "trials" / fingerprint(parameters)
-    scored: list[_Fold] = []
-    for fold in range(folds):
-        path = own / f"fold{fold + 1}.json"
-        if path.exists():
-            scored.append(read_record(path, _Fold))
-        else:
-            started = time.monotonic()
-            try:
-                metrics = score_fold(parameters, own / f"fold{fold + 1}", fold)
-            except UsageError:
-                raise
-            except VitrailError as error:
-                _keep(trial, scored, failure=str(error))
-                study.tell(trial, state=optuna.trial.TrialState.FAIL)
-                advance(folds - fold)
-                return
-            scored.append(_Fold.of(metrics, time.monotonic() - started))
-            write_record(path, scored[-1])
+    scored: list[Fold] = []
+    for fold, score in enumerate(scores):
+        if isinstance(score, str):
+            _keep(trial, scored, failure=score)
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            advance(folds - fold)
+            return
+        scored.append(score)
         advance(1)
         mean = float(np.mean([one.score for one in scored]))
         trial.report(mean, fold)
@@ -191,7 +177,7 @@ def _run_trial(
     study.tell(trial, mean)
 
 
-def _keep(trial: optuna.Trial, scored: list[_Fold], *, failure: str = "") -> None:
+def _keep(trial: optuna.Trial, scored: list[Fold], *, failure: str = "") -> None:
     """Note beside the trial what came out, before it is told as ended: an ended trial is a whole one."""
     trial.set_user_attr("folds", [one.metrics for one in scored])
     trial.set_user_attr("seconds", sum(one.seconds for one in scored))
@@ -236,12 +222,13 @@ def _take_up(study: optuna.Study, grid: Sequence[Mapping[str, Any]]) -> None:
     """Queue what a killed search had under way, and what of a grid has not been tried."""
     from optuna.trial import TrialState
 
+    queued = {_text(_asked_for(trial)) for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,))}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if not grid and _text(trial.params) not in queued:
+            study.enqueue_trial(trial.params)  # before it is told: a kill in between must not lose it
         study.tell(trial.number, state=TrialState.FAIL)
-        if not grid:
-            study.enqueue_trial(trial.params)
     alive = [*_ended(study), *study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
-    known = {_text(trial.params or trial.system_attrs.get("fixed_params", {})) for trial in alive}
+    known = {_text(_asked_for(trial)) for trial in alive}
     for parameters in grid:
         encoded = {key: json.dumps(value) for key, value in parameters.items()}
         if _text(encoded) not in known:
@@ -256,6 +243,12 @@ def _ended(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     trials = study.get_trials(deepcopy=False, states=states)
     own = [trial for trial in trials if trial.state != TrialState.FAIL or "failure" in trial.user_attrs]
     return sorted(own, key=lambda trial: (trial.datetime_complete is None, trial.datetime_complete, trial.number))
+
+
+def _asked_for(trial: optuna.trial.FrozenTrial) -> Mapping[str, Any]:
+    """Return the parameters of a trial, also of one that stands in the queue."""
+    queued: Mapping[str, Any] = trial.system_attrs.get("fixed_params", {})
+    return trial.params or queued
 
 
 def _text(parameters: Mapping[str, Any]) -> str:
@@ -293,14 +286,10 @@ def _trial(number: int, frozen: optuna.trial.FrozenTrial, space: Space) -> Trial
         number=number,
         parameters=_decoded(frozen.params, space),
         state=states[frozen.state.name],
-        folds=tuple({name: _number(value) for name, value in fold.items()} for fold in kept.get("folds", ())),
+        folds=tuple({name: number_of(value) for name, value in fold.items()} for fold in kept.get("folds", ())),
         seconds=float(kept.get("seconds", 0.0)),
         failure=str(kept.get("failure", "")),
     )
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def _standing(ended: Sequence[optuna.trial.FrozenTrial], wanted: int) -> str:

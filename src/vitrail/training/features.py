@@ -15,7 +15,7 @@ from vitrail.models import Embedder
 from vitrail.preprocess import PLAIN, View, pixel_batches, seen
 from vitrail.progress import SILENT, Progress
 from vitrail.records import FloatArray, IntArray, Manifest
-from vitrail.storage import write_bytes
+from vitrail.storage import locked, write_bytes
 from vitrail.training.imbalance import turned
 
 SHARD = 512
@@ -23,6 +23,7 @@ SHARD = 512
 run forms the same batches."""
 BATCH = 32
 """Images per call of the embedder."""
+FOR_EVER = -1.0
 
 
 def features(
@@ -55,23 +56,42 @@ def features(
     quarters = np.zeros(len(rows), dtype=np.int64) if turns is None else turns
     wanted = [_key(manifest.files[row].sha256, int(quarter), view) for row, quarter in zip(rows, quarters, strict=True)]
     known = _load_shards(folder, set(wanted))
-    missing: dict[str, tuple[int, int]] = {}
-    for key, row, quarter in zip(wanted, rows, quarters, strict=True):
-        if key not in known:
-            missing.setdefault(key, (int(row), int(quarter)))
-    if missing:
-        keys, new = list(missing), np.array(list(missing.values()), dtype=np.int64)
-        with progress.task(title, len(keys)) as advance:
-            for start in range(0, len(keys), SHARD):
-                parts: list[FloatArray] = []
-                shard, part = keys[start : start + SHARD], new[start : start + SHARD]
-                for number, batch in enumerate(pixel_batches(manifest, part[:, 0], embedder.recipe, batch_size=BATCH)):
-                    parts.append(embedder.embed(seen(turned(batch, part[number * BATCH :][: len(batch), 1]), view)))
-                    advance(len(batch))
-                vectors = np.concatenate(parts)
-                _write_shard(folder, shard, vectors)
-                known.update(zip(shard, vectors, strict=True))
+    if not known.keys() >= set(wanted):
+        with locked(folder, wait=FOR_EVER):  # another process may be computing the same ones: wait for it and take its
+            known.update(_load_shards(folder, set(wanted) - known.keys()))
+            missing: dict[str, tuple[int, int]] = {}
+            for key, row, quarter in zip(wanted, rows, quarters, strict=True):
+                if key not in known:
+                    missing.setdefault(key, (int(row), int(quarter)))
+            if missing:
+                known.update(_computed(embedder, manifest, missing, view=view, folder=folder, progress=progress, title=title))
     return np.stack([known[key] for key in wanted])
+
+
+def _computed(
+    embedder: Embedder,
+    manifest: Manifest,
+    missing: dict[str, tuple[int, int]],
+    *,
+    view: View,
+    folder: Path,
+    progress: Progress,
+    title: str,
+) -> dict[str, FloatArray]:
+    """Compute vectors (key -> row and quarter turns) and keep them, shard by shard."""
+    known: dict[str, FloatArray] = {}
+    keys, new = list(missing), np.array(list(missing.values()), dtype=np.int64)
+    with progress.task(title, len(keys)) as advance:
+        for start in range(0, len(keys), SHARD):
+            parts: list[FloatArray] = []
+            shard, part = keys[start : start + SHARD], new[start : start + SHARD]
+            for number, batch in enumerate(pixel_batches(manifest, part[:, 0], embedder.recipe, batch_size=BATCH)):
+                parts.append(embedder.embed(seen(turned(batch, part[number * BATCH :][: len(batch), 1]), view)))
+                advance(len(batch))
+            vectors = np.concatenate(parts)
+            _write_shard(folder, shard, vectors)
+            known.update(zip(shard, vectors, strict=True))
+    return known
 
 
 def _key(digest: str, quarter: int, view: View) -> str:

@@ -211,6 +211,7 @@ def _network(settings: Any, job: Job) -> Trained:
     from vitrail.models.network import export_onnx
     from vitrail.training.examples import PixelExamples
     from vitrail.training.fit import fit
+    from vitrail.training.frozen import frozen_once
 
     family = family_module(settings.model)
     start = check_continued_data(settings, data_fingerprint=job.manifest.fingerprint, split=job.split.fingerprint)
@@ -232,14 +233,15 @@ def _network(settings: Any, job: Job) -> Trained:
         np.arange(len(job.training_rows), len(rows)),
         job.manifest.labels[rows],
         recipe=recipe,
-        augmentation=job.study.augment if settings.augment else None,
+        augmentation=job.study.augment if settings.augment and augments(job.study.augment) else None,
         turns=chosen.turns if chosen.turns.any() else None,
     )
+    training = job.study.training_for(settings)
     outcome = fit(
         network,
-        examples,
+        frozen_once(network, examples, training, folder=job.folder, name=settings.name, progress=job.progress),
         classes=classes,
-        settings=job.study.training_for(settings),
+        settings=training,
         seed=seed_of(start, job.study.seed),
         checkpoint=job.folder / "checkpoint.pt",
         progress=job.progress,
