@@ -58,6 +58,10 @@ class NetworkGraph:
         self._constants: dict[str, Tensor] = {}
         self.nodes: tuple[Node, ...] = (*self._trunk(), *self._head())
         self._constants |= {name: _tensor(value) for name, value in parts.replaced.items()}
+        for node in self.nodes:
+            kernel = self._constants.get(node.inputs[1]) if node.operator == "Conv" else None
+            if kernel is not None and kernel.ndim == 4:  # convolutions are faster where channels lie beside each other in memory
+                self._constants[node.inputs[1]] = kernel.contiguous(memory_format=torch.channels_last)
         self._maker = {output: number for number, node in enumerate(self.nodes) for output in node.outputs}
         self._plans: dict[tuple[frozenset[str], tuple[str, ...]], tuple[int, ...]] = {}
 
