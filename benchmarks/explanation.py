@@ -296,7 +296,7 @@ def table(rows: list[Row], seconds: dict[str, list[float]]) -> tuple[list[dict[s
             "highest": round(1e3 * max(seconds[row.name]), 2), "passes": f"{row.passes:g} x {row.limit}",
             "over_limit": share and round(share, 2), "faster_than": [f"{ratio:.1f} x {name}" for name, ratio in rivals.items()],
         })  # fmt: skip
-        if limit and (row.name in CAMS or row.name == "the CAM family together"):
+        if limit and not limits[BACK] and row.name in (*CAMS, "the CAM family together"):
             promises.append(promise(f"{row.name} at most {CAM_MOST} x {limit.name}", own / middle[limit.name], most=CAM_MOST))
         if limit and row.name == "all of these together":
             promises.append(promise(f"{row.name} at most {QUICK_MOST} x {limit.name}", own / middle[limit.name], most=QUICK_MOST))
