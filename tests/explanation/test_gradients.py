@@ -10,6 +10,7 @@ from torch import nn
 from vitrail.errors import UsageError
 from vitrail.explanation import EXPLAINERS, explain_batch
 from vitrail.explanation.graph import INPUT, LOGITS, network_graph
+from vitrail.explanation.layers import network_layers
 from vitrail.models.cnn import Flattened
 from vitrail.models.heads import DenseHead
 
@@ -118,6 +119,32 @@ def test_guided_backpropagation_agrees_with_captum():
     found = maps(model, "guided-backpropagation", pixels, ("a", "b", "c"))
     np.testing.assert_allclose(found, expected.sum(axis=1), rtol=1e-3, atol=1e-6 * np.abs(found).max())
     assert np.abs(found - maps(model, "gradient", pixels, ("a", "b", "c"))).max() > 0.05 * np.abs(found).max()
+
+
+@pytest.mark.parametrize("name", ["cnn", "cnn-hidden", "mobilenet"])
+def test_plain_and_guided_gradients_share_one_pass_forth_and_do_not_touch_one_another(name, monkeypatch):
+    model, pixels = family(name), pixels_for(family(name), 3)
+    names, places = ("0", "1", "2"), (whole_image(model.recipe.size),) * 3
+    methods = ("grad-cam", "gradient", "guided-backpropagation")
+    alone = {method: maps(model, method, pixels) for method in methods}
+    graph, forth = network_layers(model.network).graph, []
+    assert network_layers(model.network).default is not None  # found by passes of its own
+    run = graph.run
+    monkeypatch.setattr(graph, "run", lambda *given, **wishes: forth.append(given) or run(*given, **wishes))
+    together = explain_batch(model, pixels, places, images=names, methods=methods)
+    assert len(forth) == 1
+    for method in methods:
+        found = np.stack([one.map for one in together[method]])
+        np.testing.assert_allclose(found, alone[method], rtol=1e-4, atol=1e-5 * np.abs(found).max(), err_msg=method)
+
+
+def test_relu6_has_no_slope_at_its_corners_as_in_torch():
+    recipe = recipe_of("grey", "unit", size=4)
+    weight = np.array([[1.0] * 16, [0.0] * 16], np.float32)
+    model = packed(Clipped(), DenseHead((weight,), (np.zeros(2, np.float32),), "relu"), recipe, "none", ("a", "b"))
+    leaf = torch.tensor([0.0, 0.2, 0.5, 0.8]).repeat(4).reshape(1, 1, 4, 4).requires_grad_()  # 10 x - 2 is -2, 0, 3, 6
+    (found,) = torch.autograd.grad(network_graph(model.network).run({INPUT: leaf})[LOGITS][0, 0], leaf)
+    np.testing.assert_array_equal(found[0, 0].numpy(), np.tile([0, 0, 10, 0], (4, 1)))
 
 
 class Clipped(nn.Module):

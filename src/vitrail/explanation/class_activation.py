@@ -194,7 +194,7 @@ def answer_of_cells(
     )
     quiet = np.zeros(images, dtype=bool) if silent is None else silent
     return Relevance(
-        maps=np.stack([resize_bilinear(one, height=height, width=width) for one in cells]),
+        maps=resize_bilinear(cells, height=height, width=width),
         warnings=tuple((*warnings, *dead) if none else warnings for none in quiet),
         details={"rows": rows, "columns": columns},
         layer=layer,
@@ -204,17 +204,17 @@ def answer_of_cells(
 
 
 def resize_bilinear(cells: npt.NDArray[np.float64], *, height: int, width: int) -> FloatArray:
-    """Enlarge a map by bilinear interpolation.
+    """Enlarge maps by bilinear interpolation.
 
     Args:
-        cells: Map of shape (h, w); each value stands at the centre of its cell, the cells tile the result evenly.
+        cells: One map (h, w) or several (n, h, w); each value stands at the centre of its cell, the cells tile the result evenly.
         height: Rows of the result, at least h.
         width: Columns of the result, at least w.
 
     Returns:
-        Shape (height, width), float32; beyond the outermost centres the nearest value holds.
+        Shape (height, width) or (n, height, width), float32; beyond the outermost centres the nearest value holds.
     """
-    enlarged = _interpolation(cells.shape[0], height) @ cells @ _interpolation(cells.shape[1], width).T
+    enlarged = _interpolation(cells.shape[-2], height) @ cells @ _interpolation(cells.shape[-1], width).T
     return enlarged.astype(np.float32)
 
 

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
 Pooling = Literal["average", "max", "flatten", "none"]
 
-Want = Literal["input gradient", "last feature maps", "feature maps", "feature map gradient", "attention", "attention gradient"]
+Want = Literal[
+    "input gradient",
+    "guided gradient",
+    "last feature maps",
+    "feature maps",
+    "feature map gradient",
+    "attention",
+    "attention gradient",
+]
 """What a method may ask of the shared passes. One that wants ``feature maps`` can be asked for a layer by name; ``last feature
 maps`` are those that become the embedding, whatever layer others ask for."""
 
@@ -93,10 +101,16 @@ class ScoresWithMaps(Protocol):
 
 
 class Passes(Protocol):
-    """What one forward and one backward pass over the images of a question give. Computed when first asked for, and kept."""
+    """What one forward and one backward pass over the images of a question give, and a second, guided way back where it is
+    wanted. Computed when first asked for, and kept.
+    """
 
     def input_gradient(self) -> FloatArray:
         """Return the gradient of the explained quantity with respect to the network's input, (n, channels, size, size)."""
+        ...
+
+    def guided_gradient(self) -> FloatArray:
+        """Return the same by the rule of guided backpropagation: another way back through the same pass forth."""
         ...
 
     def feature_maps(self, layer: str = "") -> FloatArray:

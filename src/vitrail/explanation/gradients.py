@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from vitrail.explanation.class_activation import shared_passes
 from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance, Want
-from vitrail.explanation.passes import CHUNK, gradient_refusal, network_of
-from vitrail.records import ByteArray, FloatArray, Recipe
+from vitrail.explanation.passes import gradient_refusal, network_of
+from vitrail.records import ByteArray, FloatArray, IntArray, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from vitrail.explanation.graph import NetworkGraph
-    from vitrail.explanation.onnx_operators import Node, Rule
-
-_OTHER_ACTIVATIONS = frozenset(
-    ("Elu", "Erf", "Gelu", "HardSwish", "LeakyRelu", "Mish", "Selu", "Softplus", "Swish", "Tanh"),
-)
-"""Activations for which guided backpropagation has no definition; SiLU and the like, written as two operations, are found
-apart.
-"""
 
 
 @dataclass(frozen=True)
@@ -90,7 +82,7 @@ class GuidedBackpropagation:
     """
 
     needs: ClassVar[str] = "a network whose activations are all ReLU or ReLU6"
-    wants: ClassVar[frozenset[Want]] = frozenset()
+    wants: ClassVar[frozenset[Want]] = frozenset({"guided gradient"})
 
     def refusal(self, model: ExplainableModel) -> str:
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
@@ -98,12 +90,13 @@ class GuidedBackpropagation:
         if reason or model.network is None:
             return reason
         from vitrail.explanation.graph import network_graph
+        from vitrail.explanation.guided import other_activations, rectifiers
 
         graph = network_graph(model.network)
-        others = sorted({name for node in graph.nodes if (name := _other_activation(graph, node))})
+        others = other_activations(graph)
         if others:
             return f"{model.name} has {', '.join(others)}, for which the method has no rule."
-        return "" if _rectifiers(graph) else f"{model.name} has no ReLU: its map would be the plain gradient."
+        return "" if rectifiers(graph) else f"{model.name} has no ReLU: its map would be the plain gradient."
 
     def cost(self, model: ExplainableModel) -> Cost:  # noqa: ARG002 - always the same
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
@@ -112,21 +105,15 @@ class GuidedBackpropagation:
     def relevance(self, model: ExplainableModel, question: Question) -> Relevance:
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
         from vitrail.explanation.graph import network_graph
+        from vitrail.explanation.guided import rectifiers
 
-        graph = network_graph(network_of(model))
-        rectifiers = _rectifiers(graph)
-        parts = []
-        for start in range(0, len(question), CHUNK):
-            chunk = slice(start, start + CHUNK)
-            inputs = graph.scaled(question.pixels[chunk])
-            _, gradient = value_and_gradient(graph, inputs, question.targets[chunk], question, rules=rectifiers)
-            parts.append(gradient.numpy() * grey_level_slope(question.pixels[chunk], graph.parts.recipe))
-        return _answer(np.concatenate(parts).sum(axis=1), {"rectifiers": len(rectifiers)})
+        network = network_of(model)
+        gradient = shared_passes(model, question, self.wants).guided_gradient()
+        per_level = gradient * grey_level_slope(question.pixels, network.recipe)
+        return _answer(per_level.sum(axis=1), {"rectifiers": len(rectifiers(network_graph(network)))})
 
 
-def value_and_gradient(
-    graph: NetworkGraph, inputs: Tensor, targets: Any, question: Question, *, rules: dict[str, Rule] | None = None
-) -> tuple[Tensor, Tensor]:
+def value_and_gradient(graph: NetworkGraph, inputs: Tensor, targets: IntArray, question: Question) -> tuple[Tensor, Tensor]:
     """Return what is explained, (n,), and its gradient at the network's scaled inputs, both of shape (n, channels, size, size).
 
     Args:
@@ -134,14 +121,13 @@ def value_and_gradient(
         inputs: Scaled inputs; not changed.
         targets: Class per input.
         question: Says what is explained.
-        rules: Rules of nodes to replace.
     """
     import torch
 
     from vitrail.explanation.graph import INPUT, LOGITS, explained
 
     leaf = inputs.detach().requires_grad_()
-    value = explained(graph.run({INPUT: leaf}, rules=rules)[LOGITS], targets, question.quantity)
+    value = explained(graph.run({INPUT: leaf})[LOGITS], targets, question.quantity)
     (gradient,) = torch.autograd.grad(value.sum(), leaf)
     return value.detach(), gradient
 
@@ -177,57 +163,3 @@ def _answer(maps: FloatArray, details: dict[str, object] | None = None) -> Relev
         forward_passes=1.0,
         backward_passes=1.0,
     )
-
-
-# ---------------------------------------------------------------------------------------------------- guided rules
-
-
-def _other_activation(graph: NetworkGraph, node: Node) -> str:
-    """Return the name of an activation that is no ReLU; empty: the node is none."""
-    if node.operator in _OTHER_ACTIVATIONS:
-        return {"Erf": "GELU", "Gelu": "GELU", "Swish": "SiLU"}.get(node.operator, node.operator)
-    if node.operator == "Mul":  # x sigmoid(x); a sigmoid of something else is a gate, which weighs channels and stays as it is
-        for name, other in (node.inputs, node.inputs[::-1]):
-            gate = graph.maker(name)
-            if gate is not None and gate.operator in ("Sigmoid", "HardSigmoid") and gate.inputs[0] == other:
-                return "SiLU" if gate.operator == "Sigmoid" else "HardSwish"
-    if node.operator == "Sigmoid" and node.name.startswith("head."):
-        return "sigmoid"
-    return ""
-
-
-def _rectifiers(graph: NetworkGraph) -> dict[str, Rule]:
-    """Return the guided rule of every ReLU and every clip from 0."""
-    import torch
-
-    from vitrail.explanation.onnx_operators import clip_limits
-
-    class Guided(torch.autograd.Function):
-        """ReLU up to a highest value, with the guided rule for the way back."""
-
-        @staticmethod
-        def forward(context: Any, value: Tensor, highest: float) -> Tensor:
-            context.save_for_backward((value > 0) & (value < highest))
-            return value.clamp(0, highest)
-
-        @staticmethod
-        def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-            (passing,) = context.saved_tensors
-            return gradients[0].clamp(min=0) * passing, None
-
-    def rule(highest: float) -> Rule:
-        def apply(node: Node, values: Any) -> Tensor:  # noqa: ARG001 - a rule is given the node
-            rectified: Tensor = Guided.apply(values[0], highest)
-            return rectified
-
-        return apply
-
-    found: dict[str, Rule] = {}
-    for node in graph.nodes:
-        if node.operator == "Relu":
-            found[node.name] = rule(float("inf"))
-        elif node.operator == "Clip":
-            low, high = clip_limits(node, [None, *[graph.constant(name) if name else None for name in node.inputs[1:]]])
-            if low == 0 and (high is None or high == 6):
-                found[node.name] = rule(float("inf") if high is None else float(high))
-    return found

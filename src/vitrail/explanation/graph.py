@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vitrail.errors import PackageError
-from vitrail.explanation.onnx_operators import OPERATORS, TYPES, Node, Rule
+from vitrail.explanation.onnx_operators import OPERATORS, TYPES, Node, Rule, Values
 from vitrail.preprocess import normalise
 from vitrail.records import ByteArray, IntArray, NetworkParts, Quantity
 
@@ -28,6 +28,10 @@ _WEIGHTED = frozenset(
     ("Conv", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization")
 )
 """Operators whose initial values after the first input are weights."""
+MOST_TOGETHER = 4
+"""Images sent forth and back at a time, at most: more are no faster on a CPU."""
+RECORDED_BYTES = 2**29
+"""Of what those images may leave behind on their way forth; one image may leave more."""
 
 
 class UnknownOperator(PackageError):
@@ -54,6 +58,10 @@ class NetworkGraph:
         self._constants: dict[str, Tensor] = {}
         self.nodes: tuple[Node, ...] = (*self._trunk(), *self._head())
         self._constants |= {name: _tensor(value) for name, value in parts.replaced.items()}
+        for node in self.nodes:
+            kernel = self._constants.get(node.inputs[1]) if node.operator == "Conv" else None
+            if kernel is not None and kernel.ndim == 4:  # convolutions are faster where channels lie beside each other in memory
+                self._constants[node.inputs[1]] = kernel.contiguous(memory_format=torch.channels_last)
         self._maker = {output: number for number, node in enumerate(self.nodes) for output in node.outputs}
         self._plans: dict[tuple[frozenset[str], tuple[str, ...]], tuple[int, ...]] = {}
 
@@ -141,6 +149,21 @@ class NetworkGraph:
     def values(self) -> tuple[str, ...]:
         """Names of all values that can be captured, in the order in which they are computed."""
         return tuple(output for node in self.nodes for output in node.outputs)
+
+    @cached_property
+    def images_per_pass(self) -> int:
+        """How many images are sent forth and back at a time, so that what is recorded for the way back fits into memory."""
+        recipe, total = self.parts.recipe, 0
+
+        def weighed(node: Node, inputs: Values) -> Tensor | tuple[Tensor, ...]:
+            nonlocal total
+            answer = OPERATORS[node.operator](node, inputs)
+            total += sum(value.nbytes for value in (answer if isinstance(answer, tuple) else (answer,)))
+            return answer
+
+        blank = torch.zeros(1, recipe.channels, recipe.size, recipe.size)
+        self.run({INPUT: blank}, rules={node.name: weighed for node in self.nodes})
+        return max(1, min(MOST_TOGETHER, RECORDED_BYTES // max(1, total)))
 
     def constant(self, name: str) -> Tensor | None:
         """Return a value that does not depend on the input; ``None`` where it does."""

@@ -106,7 +106,7 @@ class AttentionPlace:
 
 
 class Layers:
-    """What the values of a graph are, found by sending two images of noise through it once.
+    """What the values of a graph are, found by sending two images of noise through it, and one of them back.
 
     Args:
         graph: The network.
@@ -131,7 +131,7 @@ class Layers:
         def watched(node: Node, inputs: Sequence[Tensor | None]) -> Tensor | tuple[Tensor, ...]:
             answer = OPERATORS[node.operator](node, inputs)
             for name, value in zip(node.outputs, answer if isinstance(answer, tuple) else (answer,), strict=False):
-                shapes[name] = tuple(value.shape)
+                shapes.setdefault(name, tuple(value.shape))
                 if value.requires_grad and name != LOGITS and value.ndim > 2:
                     value.register_hook(partial(noting, name))  # type: ignore[no-untyped-call]
             return answer
@@ -139,10 +139,12 @@ class Layers:
         rules: dict[str, Rule] = {node.name: watched for node in self.graph.nodes}
         taken = {name for node in self.graph.nodes for name in node.inputs}
         ends = [name for name in self.graph.values if name not in taken]
-        logits = self.graph.run({INPUT: noise.requires_grad_()}, (LOGITS, *ends), rules=rules)[LOGITS]
+        self.graph.run({INPUT: noise}, (LOGITS, *ends), rules=rules)  # shapes show by two images what belongs to an image
+        one = noise[:1].requires_grad_()
+        logits = self.graph.run({INPUT: one}, rules=rules)[LOGITS]  # of one, as what is recorded of many fills memory
         weighting = torch.linspace(-1, 1, logits.shape[1]) + 0.1
         if logits.requires_grad:
-            torch.autograd.grad((logits * weighting).sum(), noise, allow_unused=True)
+            torch.autograd.grad((logits * weighting).sum(), one, allow_unused=True)
         return shapes, reached
 
     @cached_property

@@ -99,6 +99,8 @@ def clip_limits(node: Node, values: Values) -> tuple[float | None, float | None]
 def _clip(node: Node, values: Values) -> Tensor:
     low, high = clip_limits(node, values)
     value = _first(values)
+    if (low, high) == (0, 6):  # ReLU6: at its corners it has no slope in torch, a clamp has
+        return functional.hardtanh(value, 0.0, 6.0)
     return value if low is None and high is None else torch.clamp(value, min=low, max=high)
 
 

@@ -2,7 +2,7 @@
 
 Where only the last feature maps are wanted, nothing is differentiated but the head, in closed form and without torch. Where more
 is wanted, the network's graph runs once, and one call of autograd gives the gradients at the input, at a layer and at the
-attention.
+attention. Guided backpropagation goes back through the same recorded pass a second time.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from vitrail.explanation.graph import NetworkGraph
     from vitrail.explanation.layers import AttentionPlace, Layer, Layers
 
-CHUNK = 4
-"""Images that pass through the graph together: what is recorded for the way back is kept in memory."""
 LAST_MAPS = "last feature maps"
 """What a result calls the layer where the closed form was used."""
 ATTENTION_BYTES = 200_000_000
@@ -115,6 +113,10 @@ class SharedPasses:
         """Return the gradient with respect to the network's scaled input, (n, channels, size, size)."""
         return self._found.input_gradient
 
+    def guided_gradient(self) -> FloatArray:
+        """Return the same by the rule of guided backpropagation."""
+        return self._found.guided_gradient
+
     def feature_maps(self, layer: str = "") -> FloatArray:
         """Return the layer's activations, (n, C, h, w).
 
@@ -185,46 +187,51 @@ class SharedPasses:
 
     @cached_property
     def _found(self) -> _Found:
-        parts = [self._chunk(start) for start in range(0, len(self.pixels), CHUNK)]
+        together = self.graph.images_per_pass if len(self.pixels) > 1 else 1
+        parts = [self._chunk(start, together) for start in range(0, len(self.pixels), together)]
         if len(parts) == 1:
             return parts[0]
 
-        def together(one: str) -> tuple[FloatArray, ...]:
+        def of_places(one: str) -> tuple[FloatArray, ...]:
             return tuple(np.concatenate(of_place) for of_place in zip(*(getattr(part, one) for part in parts), strict=True))
 
         return _Found(
             input_gradient=np.concatenate([part.input_gradient for part in parts]),
+            guided_gradient=np.concatenate([part.guided_gradient for part in parts]),
             maps=np.concatenate([part.maps for part in parts]),
             map_gradient=np.concatenate([part.map_gradient for part in parts]),
-            attentions=together("attentions"),
-            attention_gradients=together("attention_gradients"),
+            attentions=of_places("attentions"),
+            attention_gradients=of_places("attention_gradients"),
             token_norms=np.concatenate([part.token_norms for part in parts]),
         )
 
-    def _chunk(self, start: int) -> _Found:
-        """Send some images forth and back once."""
+    def _chunk(self, start: int, images: int) -> _Found:
+        """Send some images forth and back once, and back once more where a guided gradient is wanted."""
         import torch
 
         from vitrail.explanation.graph import INPUT, LOGITS, explained
+        from vitrail.explanation.guided import WayBack
 
-        chunk = slice(start, start + CHUNK)
+        chunk = slice(start, start + images)
         inputs = self.graph.scaled(self.pixels[chunk])
         of_layer = [self.layer.value] if self.wants & {"feature maps", "feature map gradient"} else []
         attending = bool(self.wants & {"attention", "attention gradient"})
         of_attention = [place.softmax for place in self.places] if attending else []
         of_gradient = of_attention if "attention gradient" in self.wants else []
         stream = self._layers.stream if attending else None
-        of_input = "input gradient" in self.wants
+        of_input, guided = "input gradient" in self.wants, "guided gradient" in self.wants
         of_map_gradient = of_layer if "feature map gradient" in self.wants else []
         leaves = (*of_map_gradient, *of_gradient)
         plain = [name for name in (*of_layer, *of_attention, *([] if stream is None else [stream.value])) if name not in leaves]
-        values = self.graph.run({INPUT: inputs.requires_grad_(of_input)}, (LOGITS, *plain), leaves=leaves)
+        way = WayBack()
+        rules = way.rules(self.graph) if guided else None
+        values = self.graph.run({INPUT: inputs.requires_grad_(of_input or guided)}, (LOGITS, *plain), leaves=leaves, rules=rules)
         logits = values[LOGITS]
         if start == 0:
             self._check(logits[:1])
         sources = [*([inputs] if of_input else []), *[values[name] for name in leaves]]
         total = explained(logits, self.targets[chunk], self.quantity).sum()
-        gradients = iter(torch.autograd.grad(total, sources, allow_unused=True)) if sources else iter(())
+        gradients = iter(torch.autograd.grad(total, sources, allow_unused=True, retain_graph=guided)) if sources else iter(())
 
         def gradient_of(value: Tensor) -> Tensor:
             found = next(gradients)
@@ -232,6 +239,8 @@ class SharedPasses:
 
         nothing = np.zeros((len(inputs), 0), dtype=np.float32)
         input_gradient = gradient_of(inputs).numpy() if of_input else nothing
+        way.guided = True
+        guided_gradient = torch.autograd.grad(total, inputs)[0].numpy() if guided else nothing
         maps = map_gradient = nothing
         if of_layer:
             value, layout = values[of_layer[0]], self.layer.layout
@@ -240,6 +249,7 @@ class SharedPasses:
         norms = nothing if stream is None else stream.layout.maps(values[stream.value].detach()).norm(dim=1).flatten(1).numpy()
         return _Found(
             input_gradient,
+            guided_gradient,
             maps,
             map_gradient,
             tuple(values[name].detach().numpy() for name in of_attention),
@@ -262,6 +272,7 @@ class SharedPasses:
 @dataclass(frozen=True)
 class _Found:
     input_gradient: FloatArray
+    guided_gradient: FloatArray
     maps: FloatArray
     map_gradient: FloatArray
     attentions: tuple[FloatArray, ...]

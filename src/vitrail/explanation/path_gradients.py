@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance, Want
 from vitrail.explanation.gradients import Gradient, grey_level_slope, value_and_gradient
-from vitrail.explanation.passes import CHUNK, gradient_refusal, network_of
+from vitrail.explanation.passes import gradient_refusal, network_of
 from vitrail.preprocess import normalise
 from vitrail.records import ByteArray, FloatArray
 
@@ -295,7 +295,7 @@ def _each(graph: NetworkGraph, question: Question, target: int, points: Iterator
 
     for point in points:
         batch.append(point)
-        if len(batch) == CHUNK:
+        if len(batch) == graph.images_per_pass:
             yield from answers()
             batch = []
     if batch:

@@ -288,6 +288,7 @@ class PlannedMethod:
         backward: The same, backwards.
         shared: Whether one pass forth and one back serve all such methods together.
         refusal: Why it is not defined for the model; empty: it is.
+        own_way_back: Whether it shares the pass forth alone.
     """
 
     method: str
@@ -295,6 +296,7 @@ class PlannedMethod:
     backward: float
     shared: bool
     refusal: str = ""
+    own_way_back: bool = False
 
 
 def plan_methods(model: ExplainableModel, methods: Sequence[str] = (ALL,)) -> tuple[PlannedMethod, ...]:
@@ -306,17 +308,19 @@ def plan_methods(model: ExplainableModel, methods: Sequence[str] = (ALL,)) -> tu
     planned = []
     for name, explainer in choose_methods(model, methods).items():
         cost = explainer.cost(model)
-        planned.append(PlannedMethod(name, cost.forward, cost.backward, bool(explainer.wants)))
+        guided = "guided gradient" in explainer.wants
+        planned.append(PlannedMethod(name, cost.forward, cost.backward, bool(explainer.wants), own_way_back=guided))
     refused = defined_methods(model).items() if ALL in methods else ()
     return (*planned, *(PlannedMethod(name, 0.0, 0.0, False, why) for name, why in refused if why))
 
 
 def total_cost(planned: Sequence[PlannedMethod]) -> tuple[float, float]:
     """Return the forward and backward passes per image of all planned methods together, what they share counted once."""
-    shared = [one for one in planned if one.shared and not one.refusal]
-    own = [one for one in planned if not one.shared and not one.refusal]
-    forward, backward = (max((getattr(one, way) for one in shared), default=0.0) for way in ("forward", "backward"))
-    return forward + sum(one.forward for one in own), backward + sum(one.backward for one in own)
+    defined = [one for one in planned if not one.refusal]
+    forth = [one.forward for one in defined if one.shared]
+    back = [one.backward for one in defined if one.shared and not one.own_way_back]
+    forward = max(forth, default=0.0) + sum(one.forward for one in defined if not one.shared)
+    return forward, max(back, default=0.0) + sum(one.backward for one in defined if not one.shared or one.own_way_back)
 
 
 def _check_layer(model: ExplainableModel, asked: Mapping[str, Explainer], layer: str) -> None:
