@@ -18,6 +18,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ from vitrail.pipeline import run
 from vitrail.records import Estimate, IntArray
 from vitrail.study import Study
 
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "forest": {"model": "forest", "features": ["pixels"], "trees": 200},
     "cnn": {"model": "cnn", "filters": [16, 32, 64], "training": {"epochs": 20, "batch_size": 16}},
     "transformer": {
