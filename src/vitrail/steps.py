@@ -30,8 +30,8 @@ from vitrail.explanation.shortcut_hunt import hunt_package, pick_hunted
 from vitrail.models import Package, load_package, members_of, save_ensemble, save_package
 from vitrail.models.heads import Scores
 from vitrail.preprocess import VIEWS
-from vitrail.progress import Progress
-from vitrail.records import GradeTable, Manifest, Part, Predictions, RunResult, Split, Training
+from vitrail.progress import SILENT, Progress
+from vitrail.records import GradeTable, Manifest, Part, Predictions, RunResult, ShortcutHunt, Split, Training
 from vitrail.run_folder import ModelFolder, RunFolder, openings_of
 from vitrail.storage import read_record, write_record, write_text
 from vitrail.study import EnsembleSettings, ModelSettings, Study
@@ -291,27 +291,53 @@ def _grades(settings: ModelSettings, job: Job, model: ModelFolder, package: Pack
 
 def _hunt(settings: ModelSettings, job: Job, model: ModelFolder, package: Package, method: str | None) -> None:
     """Hunt for shortcuts of the model on validation images, once, where the study wants it."""
-    wished, split, manifest = job.study.explanation, job.split, job.manifest
-    if not wished.shortcut_hunt or model.hunt.exists():
+    if not job.study.explanation.shortcut_hunt or model.hunt.exists():
         return
+    hunt = hunt_model(settings.name, package, job.study, job.manifest, job.split, method=method, progress=job.progress)
+    if hunt is not None:
+        write_record(model.hunt, hunt)
+
+
+def hunt_model(
+    name: str,
+    package: Package,
+    study: Study,
+    manifest: Manifest,
+    split: Split,
+    *,
+    method: str | None,
+    progress: Progress = SILENT,
+) -> ShortcutHunt | None:
+    """Hunt for shortcuts of a trained model on as many validation images as its study says.
+
+    Args:
+        name: The model's name, for the progress.
+        package: Its package.
+        study: How many images, how many resamples, which seed.
+        manifest: The data set.
+        split: Which of it are validation images.
+        method: Of explanation; ``None``: the first that suits.
+        progress: Told of every few images.
+
+    Returns:
+        The hunt; ``None`` for an ensemble, and where no image can be read.
+    """
     rows = split.rows("validation")
     groups = np.array(split.groups)
-    rows = rows[pick_hunted(manifest.labels[rows], groups[rows], most=wished.hunt_images, seed=job.study.seed)]
+    rows = rows[pick_hunted(manifest.labels[rows], groups[rows], most=study.explanation.hunt_images, seed=study.seed)]
     paths = tuple(manifest.files[row].path for row in rows)
-    with job.progress.task(f"{settings.name}: hunting for shortcuts", len(rows)) as advance:
-        hunt = hunt_package(
+    with progress.task(f"{name}: hunting for shortcuts", len(rows)) as advance:
+        return hunt_package(
             package,
             tuple(manifest.root / path for path in paths),
             paths,
             manifest.labels[rows],
             groups[rows],
             method=method,
-            seed=job.study.seed,
-            resamples=job.study.evaluation.resamples,
+            seed=study.seed,
+            resamples=study.evaluation.resamples,
             advance=advance,
         )
-    if hunt is not None:
-        write_record(model.hunt, hunt)
 
 
 def track_run(result: RunResult, study: Study, folder: RunFolder, progress: Progress) -> None:

@@ -6,13 +6,17 @@ import dataclasses
 
 import numpy as np
 import pytest
+from explanation_models import grey_recipe
+from explanation_networks import packed
 from hunted_models import SIZE, Places, heads
 from PIL import Image
+from torch import nn
 
 from vitrail.explanation.grading.asking import method_of
 from vitrail.explanation.hunting.changes import BORDER_ALONE, NO_ANATOMY, NO_OUTSIDE, OUTLINE, WHOLE
 from vitrail.explanation.hunting.places import OUTSIDE, TEXT
-from vitrail.explanation.shortcut_hunt import COARSE, HuntImages, hunt_package, hunt_shortcuts, pick_hunted
+from vitrail.explanation.shortcut_hunt import COARSE, FIRST, HuntImages, hunt_package, hunt_shortcuts, pick_hunted
+from vitrail.models.heads import DenseHead
 
 RESAMPLES = 300
 
@@ -162,3 +166,44 @@ def test_a_package_is_hunted_on_files_and_letters_are_found(tmp_path):
         parts = ((0.5, None), (0.5, None))
 
     assert hunt_package(Ensemble(), files, paths, images.truth, images.groups, seed=0) is None
+
+
+def test_a_mark_of_a_class_that_the_model_seldom_names_is_found():
+    class Reluctant(Places):
+        """It knows the mark, and names the other class all the same."""
+
+        def scores(self, pixels):
+            yes = 0.4 * super().scores(pixels)[:, 1]
+            return np.stack([1 - yes, yes], axis=1)
+
+    hunt = hunted(Reluctant(corner=1, lesion=0), heads())
+    assert hunt.verdict == "found" and survives(hunt, WHOLE).balanced_accuracy.value == 0.5
+    corner = next(one for one in hunt.regions if one.region == "upper left corner" and one.target == "yes")
+    assert corner.above_chance == "yes" and corner.share.n == 20
+
+
+def test_maps_that_add_up_place_by_place_lie_where_the_mark_is_under_maximum_pooling():
+    class Brightest(nn.Module):
+        """The brightest place of the image is all that counts: in ``yes``, the mark."""
+
+        outputs = ("activations", "embedding")
+
+        def forward(self, pixels):
+            maps = nn.functional.avg_pool2d(pixels, 4)
+            return maps, maps.amax(dim=(2, 3))
+
+    head = DenseHead((np.array([[-9.0], [9.0]], dtype=np.float32),), (np.array([6.0, -6.0], dtype=np.float32),), "relu")
+    model = packed(Brightest(), head, grey_recipe(SIZE), "max", ("no", "yes"))
+    images = heads(lesions=0.0)
+    found = {}
+    for name in ("grad-cam", FIRST):
+        method = method_of(model, name, seed=0)
+        found[name] = hunt_shortcuts(
+            "x", model.classes, model.scores, images, method, method_name=name, seed=0, resamples=RESAMPLES
+        )
+    shares = {
+        name: next(one.share.value for one in hunt.regions if one.region == "upper left corner" and one.target == "yes")
+        for name, hunt in found.items()
+    }
+    assert shares[FIRST] > 0.75 and shares["grad-cam"] < 0.15
+    assert (found[FIRST].verdict, found[FIRST].survives) == ("found", "yes")

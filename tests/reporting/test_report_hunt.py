@@ -47,13 +47,13 @@ def test_numbers_stand_with_their_interval_and_their_n():
     assert view.message == hunt().message and view.notes == hunt().notes
     assert view.lead == (
         "On 48 validation images in 40 groups, of which 45 have an anatomy that can be told from the ground; grad-cam maps of "
-        "the predicted classes; 7 passes of the model per image."
+        "the true classes; 7 passes of the model per image."
     )
     (_, whole), (name, left) = view.changes.rows
     assert name == "the anatomy" and [shown.value for shown in left] == ["0.660", "50.0 %", "41.0 %"]
     assert left[2].interval == "[36.0, 46.0]" and whole[2].value == ""
     (first, numbers), (second, missing) = view.places.rows
-    assert (first, second) == ("upper left corner, a", "upper left corner, all predicted classes")
+    assert (first, second) == ("upper left corner, a", "upper left corner, all classes")
     assert [shown.value for shown in numbers] == ["34.0 %", "4.0 %", "", "yes"]
     assert missing[0].value == NOT_ESTIMABLE and missing[3].value == "not estimable"
 

@@ -40,11 +40,15 @@ from vitrail.explanation.hunting.changes import (
 from vitrail.explanation.hunting.places import Verdict, areas_of, places_of, region_shares, shares_in
 from vitrail.explanation.hunting.wording import message_of, verdict_of
 from vitrail.explanation.occlusion import Occlusion
-from vitrail.explanation.run_explain import AUTO, choose_methods
+from vitrail.explanation.run_explain import AUTO, EXPLAINERS, choose_methods
 from vitrail.records import ByteArray, FloatArray, IntArray, Placement, RegionShare, ShortcutHunt
 
 COARSE = Occlusion(patch=1 / 7, stride=1.0)
 """Asked in the place of a method that is dearer than 60 passes per map: about 50 passes, fine enough to tell corners apart."""
+FIRST = "hires-cam"
+"""Asked where no method was named or graded. Shares of a map's relevance are counted here, so it must say place by place what the
+logit gains. Grad-CAM averages the gradient over the places first: with maximum pooling, where one place alone counts, it hands
+the corner's share to all others and missed marks that the model had learnt. With average pooling the two are the same map."""
 _AT_A_TIME = 8
 
 
@@ -159,9 +163,8 @@ def hunt_shortcuts(
     if not enough:
         why = f"{_counted(fewest)} of a class, in independent groups, with an anatomy that can be told from the ground"
         survived = replace(survived, reason=f"{why}, and {FEWEST_GROUPS} are needed (explanation.hunt_images)")
-    predicted = answers[WHOLE].argmax(axis=1).astype(np.int64)
     regions, passes = _regions(
-        used_images, used_anatomy, predicted, classes, method, untrained, resamples=resamples, seed=seed, advance=advance
+        used_images, used_anatomy, classes, method, untrained, resamples=resamples, seed=seed, advance=advance
     )
     points = _points(regions) if enough else "not estimable"
     smallest = None
@@ -208,7 +211,6 @@ def _points(regions: Sequence[RegionShare]) -> Verdict:
 def _regions(
     images: HuntImages,
     anatomy: BoolArray,
-    predicted: IntArray,
     classes: Sequence[str],
     method: Method | None,
     untrained: Method | None,
@@ -217,7 +219,11 @@ def _regions(
     seed: int,
     advance: Callable[[int], None],
 ) -> tuple[tuple[RegionShare, ...], float]:
-    """Ask for maps of the predicted classes and share their relevance out; also the passes per image."""
+    """Ask for maps of the true classes and share their relevance out; also the passes per image.
+
+    The true class, not the predicted one: so every class has the images that it was given, as in the other test, and not only
+    as many as the model happens to name so.
+    """
     if method is None or not len(images):
         return (), 0.0
     maps: list[FloatArray] = []
@@ -228,7 +234,7 @@ def _regions(
         few = images.chosen(rows)
         for ask, kept in ((method, maps), (untrained, others)):
             if ask is not None:
-                answer = ask(few.pixels, few.placements, predicted[rows])
+                answer = ask(few.pixels, few.placements, images.truth[rows])
                 kept.append(answer.values)
                 passes += answer.passes * len(few)
         advance(len(few))
@@ -241,7 +247,7 @@ def _regions(
         shares_in(np.concatenate(maps), places),
         areas_of(images.placements, places),
         shares_in(np.concatenate(others), places) if others else None,
-        predicted,
+        images.truth,
         images.groups,
         classes,
         resamples=resamples,
@@ -273,7 +279,8 @@ def hunt_package(
         paths: Their names in the data set.
         truth: True class of each, shape (n,).
         groups: Group number of each, shape (n,).
-        method: Of explanation; ``None``: the first that suits. One of more than 60 passes per map gives way to coarse occlusion.
+        method: Of explanation; ``None``: :data:`FIRST` where it suits, else the first that does. One of more than 60 passes per
+            map gives way to coarse occlusion.
         seed: Of whatever is drawn.
         resamples: Behind every interval.
         advance: Told of every few images.
@@ -314,7 +321,8 @@ def hunt_package(
 
 def _method(model: ExplainablePart, wished: str | None, *, seed: int) -> tuple[str, Method]:
     """Return a method that suits and does not cost too much."""
-    ((name, explainer),) = choose_methods(model, (wished or AUTO,)).items()
+    own = AUTO if EXPLAINERS[FIRST].refusal(model) else FIRST
+    ((name, explainer),) = choose_methods(model, (wished or own,)).items()
     cost = explainer.cost(model)
     if cost.forward + cost.backward > DEAR:
         name, explainer = "occlusion", COARSE

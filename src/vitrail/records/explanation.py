@@ -178,7 +178,7 @@ class RegionShare:
 
     Attributes:
         region: The part: ``outside the anatomy``, ``border``, ``upper left corner``..., ``text``.
-        target: The predicted class that is explained; empty: of all images.
+        target: The class that is explained, that of its own images; empty: of all images.
         share: Share of the positive relevance that lies there, 0..1, mean over images.
         area: Share of the image that it takes: what a map that knows nothing reaches on average.
         untrained: The share in maps of the same network with its weights drawn anew; ``None``: it has none.

@@ -9,7 +9,7 @@ from vitrail.reporting.wording import Shown, caveats, counted, methods, show
 
 CHANGES = ("AUC (mean of classes)", "Balanced accuracy", "Share that survives")
 PLACES = ("Share of what speaks for the class", "Share of the area", "Share before the network learnt", "Above chance")
-_OF_ALL = "all predicted classes"
+_OF_ALL = "all classes"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def hunt_view(hunt: ShortcutHunt | None) -> HuntView | None:
     )
     used = [estimate for one in hunt.interventions for estimate in (one.auc, one.balanced_accuracy, one.survives)]
     groups = "" if hunt.groups == hunt.n else f" in {counted(hunt.groups, 'group', 'groups')}"
-    maps = f" {hunt.method} maps of the predicted classes;" if hunt.method else ""
+    maps = f" {hunt.method} maps of the true classes;" if hunt.method else ""
     return HuntView(
         verdict=hunt.verdict,
         message=hunt.message,

@@ -93,19 +93,19 @@ def region_shares(
     shares: Mapping[str, DoubleArray],
     areas: Mapping[str, DoubleArray],
     untrained: Mapping[str, DoubleArray] | None,
-    predicted: IntArray,
+    explained: IntArray,
     groups: IntArray,
     classes: Sequence[str],
     *,
     resamples: int,
     seed: int,
 ) -> tuple[RegionShare, ...]:
-    """Hold the shares of relevance against their chance, for all images and for those of each predicted class.
+    """Hold the shares of relevance against their chance, for all images and for those of each class that is explained.
 
     A share is above chance where the lower ends of its mean distances to the area and to the untrained network are above zero;
     as many parts and classes are looked at, the intervals are widened by their number (Bonferroni).
     """
-    asked = list(_asked(shares, areas, untrained, predicted, classes))
+    asked = list(_asked(shares, areas, untrained, explained, classes))
     known = [chosen for _, _, chosen in asked if len(np.unique(groups[chosen])) >= FEWEST_GROUPS]
     answer = []
     for name, target, chosen in asked:
@@ -124,7 +124,7 @@ def _asked(
     shares: Mapping[str, DoubleArray],
     areas: Mapping[str, DoubleArray],
     untrained: Mapping[str, DoubleArray] | None,
-    predicted: IntArray,
+    explained: IntArray,
     classes: Sequence[str],
 ) -> Iterator[tuple[str, str, IntArray]]:
     """Yield every part, class (empty: all) and the positions of the images that say something of them; at least one."""
@@ -132,7 +132,7 @@ def _asked(
         known = ~np.isnan(shares[name]) & ~np.isnan(areas[name])
         if untrained is not None:
             known &= ~np.isnan(untrained[name])
-        for target, of_class in [("", np.ones_like(known)), *((one, predicted == k) for k, one in enumerate(classes))]:
+        for target, of_class in [("", np.ones_like(known)), *((one, explained == k) for k, one in enumerate(classes))]:
             chosen = np.flatnonzero(known & of_class)
             if len(chosen):
                 yield name, target, chosen.astype(np.int64)

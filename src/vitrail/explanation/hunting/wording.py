@@ -64,7 +64,7 @@ def _places(regions: Sequence[RegionShare]) -> list[str]:
     for one in sorted((one for one in regions if one.above_chance == "yes"), key=_clarity, reverse=True):
         telling.setdefault(one.region, one)
     return [
-        f"{_percent(one.share)} of what speaks for {one.target or 'the predicted classes'} lies {place_in_words(one.region)}, on "
+        f"{_percent(one.share)} of what speaks for {one.target or 'the true classes'} lies {place_in_words(one.region)}, on "
         f"{_percent(one.area)} of the area"
         + (f" ({_percent(one.untrained)} without what it has learnt)" if one.untrained is not None else "")
         for one in list(telling.values())[:3]
