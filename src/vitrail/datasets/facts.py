@@ -80,15 +80,11 @@ def look(pixels: ByteArray, *, quality: float, whole: bool) -> tuple[ByteArray, 
 
 
 def _grey(pixels: ByteArray) -> tuple[ByteArray, float]:
-    """Return the luma of an RGB image, and the share of its pixels that are coloured, by a grid of about 64 x 64 pixels.
-
-    Most radiographs that are stored as colour are grey: where no pixel of the grid shows any colour, a channel is the luma.
-    """
+    """Return the luma of an RGB image, and the share of its pixels that are coloured, by a grid of about 64 x 64 pixels."""
     few = pixels[:: max(1, len(pixels) // 64), :: max(1, pixels.shape[1] // 64)]
     channels = np.ascontiguousarray(few.transpose(2, 0, 1))
     spread = channels.max(axis=0) - channels.min(axis=0)
-    grey = np.asarray(Image.fromarray(pixels).convert("L")) if spread.any() else np.ascontiguousarray(pixels[..., 0])
-    return grey, np.count_nonzero(spread > _COLOUR_SPREAD) / spread.size
+    return np.asarray(Image.fromarray(pixels).convert("L")), np.count_nonzero(spread > _COLOUR_SPREAD) / spread.size
 
 
 def _detail(centre: npt.NDArray[np.int16], *, whole: bool) -> tuple[float, float, float]:
@@ -118,7 +114,7 @@ def _central(grey: ByteArray) -> ByteArray:
 
 def _blockiness(centre: npt.NDArray[np.int16]) -> float:
     """Return the mean step across the borders of 8 x 8 blocks divided by the mean step elsewhere, along the rows."""
-    steps = np.abs(centre[:, 1:] - centre[:, :-1]).sum(axis=0, dtype=np.float32) / len(centre)
+    steps = np.abs(centre[:, 1:] - centre[:, :-1]).view(np.uint16).sum(axis=0, dtype=np.uint16).astype(np.float32) / len(centre)
     across = float(steps[7::8].mean())
     inside = (float(steps.sum()) - across * len(steps[7::8])) / (len(steps) - len(steps[7::8]))
     return (across + 0.5) / (inside + 0.5)

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageChops
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ExifTags import Base as ExifTag
 from PIL.GifImagePlugin import GifImageFile
@@ -161,7 +161,7 @@ class OpenedRaster:
             frame: Must be ``None`` or 0: only the first frame is read.
             at_least: Allows a result of 1/2, 1/4 or 1/8 of the size, as long as both sides keep at least so many pixels: of
                 JPEGs, which is faster, and of other images with more than 16 million pixels, which takes less memory. The
-                original's size is in the result all the same.
+                original's size is in the result all the same. Allows a grey result, too, of an RGB image without colour.
 
         Raises:
             DataError: It is truncated, too large or damaged.
@@ -180,7 +180,7 @@ class OpenedRaster:
                 elif at_least is not None and width * height > _REDUCED_FROM:
                     factor = next((step for step in (8, 4, 2) if min(width, height) // at_least >= step), 1)
                 _load(image)
-                pixels = _eight_bit(image, factor)
+                pixels = _eight_bit(image if at_least is None else _without_equal_channels(image), factor)
             return _upright(pixels, orientation=_orientation(image), height=height, width=width, kind=self._kind, mode=mode)
 
 
@@ -254,6 +254,15 @@ def _own_pixel_limit() -> Iterator[None]:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = before
+
+
+def _without_equal_channels(image: Image.Image) -> Image.Image:
+    """Return one channel of an RGB image whose channels are the same everywhere, as most radiographs stored in colour are."""
+    if image.mode != "RGB":
+        return image
+    red, green, blue = image.split()
+    grey = all(ImageChops.difference(red, other).getbbox() is None for other in (green, blue))
+    return red if grey else image
 
 
 def _eight_bit(image: Image.Image, factor: int) -> ByteArray:
