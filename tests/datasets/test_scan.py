@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 import time
 import zipfile
 from collections import Counter
@@ -467,6 +468,21 @@ def test_a_file_that_kills_the_process_that_reads_it_is_listed_and_the_others_ar
     assert len(files) == 24
     assert [path for path, file in files.items() if not file.readable] == ["b/13.png"]
     assert "ended the process" in files["b/13.png"].problem
+
+
+def test_what_comes_after_loads_while_other_processes_read(root, tmp_path, monkeypatch):
+    called = threading.Event()
+
+    def load():
+        called.set()
+        raise ImportError("whoever needs it will say so")
+
+    scan_folder(root, cache=tmp_path / "threads", meanwhile=load)
+    assert not called.is_set()
+    monkeypatch.setattr(scan, "WORTH_PROCESSES", 1)
+    monkeypatch.setattr(scan, "available_cores", lambda: 2)
+    assert len(scan_folder(root, cache=tmp_path / "processes", meanwhile=load)) == 6
+    assert called.wait(10)
 
 
 def test_an_untouched_folder_is_not_decoded_again(root, cache, decoded):

@@ -66,7 +66,7 @@ class AuditContext:
         manifest: The data set.
         uses_shipped_parts: Whether the study keeps the data set's own test part; otherwise it draws all parts anew, and no copy
             can leak.
-        patient: How paths tell patients (``data.patient``); ``None``: see :attr:`patients`.
+        patient: How paths tell patients (``data.patient``); ``None``: what table, headers or file names say.
     """
 
     manifest: Manifest
@@ -80,7 +80,7 @@ class AuditContext:
         Raises:
             StudyError: ``patient`` (the study's ``data.patient``) is no regular expression with one group.
         """
-        name_patients([], [patient] if patient is not None else [])
+        name_patients([], [patient] if patient is not None else [])  # a wrong pattern is told before any work
         return cls(manifest, uses_shipped_parts, patient)
 
     @computed_once

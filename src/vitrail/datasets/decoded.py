@@ -77,7 +77,8 @@ class OpenedFile(Protocol):
 
         Args:
             frame: Number of the frame or slice, from 0; ``None``: the middle one.
-            at_least: Allows a smaller result as long as both sides keep so many pixels, where that is faster.
+            at_least: Allows a smaller result as long as both sides keep so many pixels, where that is faster, and a grey one of
+                an image without colour.
 
         Raises:
             DataError: Truncated, damaged, too large, of a kind that is not read; the message is the reason alone.

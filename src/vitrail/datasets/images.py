@@ -44,8 +44,8 @@ def read_image(source: Path | bytes, *, at_least: int | None = None) -> Decoded:
     Args:
         source: A file, a frame or slice of one (``scan.nii.gz#45``), or the bytes of a file. Of a volume or clip without a
             number, the middle slice is read.
-        at_least: Allows a smaller result, where that is faster, as long as both sides keep so many pixels. The original's
-            size is in the result all the same.
+        at_least: Allows a smaller result, where that is faster, as long as both sides keep so many pixels, and a grey one of an
+            image without colour. The original's size is in the result all the same.
 
     Raises:
         DataError: It cannot be read, is empty, not an image, truncated, too large or damaged.

@@ -28,7 +28,7 @@ from vitrail.datasets.examine import Entry, FileToRead, Key, ScannedImage, exami
 from vitrail.datasets.facts import FACTS, THUMBNAIL_SIZE
 from vitrail.datasets.folder import FoundFile, find_layout, printable
 from vitrail.datasets.images import FORMATS
-from vitrail.engine import WORTH_PROCESSES, map_in_order
+from vitrail.engine import WORTH_PROCESSES, available_cores, map_in_order
 from vitrail.errors import DataError, OutputError
 from vitrail.progress import SILENT, Progress
 from vitrail.records import ByteArray, ImageFile, Manifest
@@ -87,7 +87,8 @@ def scan_folder(
             modification time) are not read again.
         settings: Where labels come from and how many slices are taken from volumes; ``None``: the usual.
         progress: Told how far the reading is.
-        meanwhile: Called in a thread of its own as soon as other processes read files: the time to load what comes after.
+        meanwhile: Called in a thread of its own while other processes read files: the time to load what comes after. It is not
+            called where this process reads them itself, and what goes wrong in it is left to whoever needs what it loads.
 
     Raises:
         DataError: The folder cannot be used: missing, empty, fewer than two classes, or a class with fewer than two images.
@@ -223,12 +224,12 @@ class _Pass:
     @contextlib.contextmanager
     def _read_all(self, items: list[FileToRead]) -> Iterator[Iterator[list[ScannedImage]]]:
         """Give the images of every file, in order, while threads or processes read them."""
-        in_processes = len(items) >= WORTH_PROCESSES
+        in_processes = len(items) >= WORTH_PROCESSES and available_cores() > 1
 
         def told(batches: Iterable[list[list[ScannedImage]]]) -> Iterator[list[ScannedImage]]:
             for number, result in enumerate(itertools.chain.from_iterable(batches)):
                 if number == 0 and in_processes and self.meanwhile is not None:
-                    threading.Thread(target=self.meanwhile, daemon=True).start()
+                    threading.Thread(target=_try, args=(self.meanwhile,), daemon=True).start()
                 advance()
                 yield result
 
@@ -243,6 +244,11 @@ class _Pass:
                 return list(itertools.chain.from_iterable(results))
 
             yield told(map_in_order(examine, batches, processes=in_processes, in_place_of=examine_each))
+
+
+def _try(job: Callable[[], None]) -> None:
+    with contextlib.suppress(Exception):
+        job()
 
 
 def _write_header(stream: BinaryIO, rows: int) -> None:
