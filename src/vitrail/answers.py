@@ -17,6 +17,7 @@ from vitrail.explanation import (
     ALL,
     AUTO,
     Agreement,
+    ExplanationPlan,
     PlannedMethod,
     ShownExplanation,
     ShownExplanations,
@@ -33,12 +34,17 @@ from vitrail.explanation import (
     write_shares,
 )
 from vitrail.explanation.agreement import TOP
-from vitrail.explanation.grading import all_graded, chosen_here, grading_passes, kept_grades
+from vitrail.explanation.cost import pass_units
+from vitrail.explanation.grading import all_graded, chosen_here, grading_passes, kept_grades, method_graded
 from vitrail.explanation.passes import LAST_MAPS
+from vitrail.explanation.run_explain import check_question
 from vitrail.models import Package, load_package
 from vitrail.progress import SILENT, Progress
 from vitrail.records import Explanation, GradeTable, Quantity
 from vitrail.storage import check_writable, record_to_plain
+
+WORTH_TELLING = 60
+"""Forward passes per image above which the cost of a single method is told before, too; a backward pass counts as two."""
 
 
 @overload
@@ -51,6 +57,7 @@ def explain(  # type: ignore[overload-overlap]  # a text that happens to be "all
     layer: str = "",
     quantity: Quantity = "logit",
     seed: int = 0,
+    grade: bool = True,
 ) -> ShownExplanations: ...
 
 
@@ -64,6 +71,7 @@ def explain(
     layer: str = "",
     quantity: Quantity = "logit",
     seed: int = 0,
+    grade: bool = True,
 ) -> ShownExplanation: ...
 
 
@@ -76,12 +84,13 @@ def explain(
     layer: str = "",
     quantity: Quantity = "logit",
     seed: int = 0,
+    grade: bool = True,
 ) -> ShownExplanation | ShownExplanations:
     """Say which places of an image speak for (and against) a class.
 
     Where a run has left grades beside the package, they are used: ``auto`` follows them, and every map has its own ``grade``,
-    with which it is drawn in grey where it does not hold what it says.
-    (Grading maps takes passes of its own, some two hundred.)
+    with which it is drawn in grey where it does not hold what it says. Grading a map takes some two hundred passes, whatever
+    the map itself costs: over many images, leave it out with ``grade=False``.
 
     Args:
         package: From :func:`vitrail.load_package`.
@@ -96,6 +105,8 @@ def explain(
             ``blocks.5:max``, ``blocks.5:2``. A name that is none is answered by those that are.
         quantity: What is explained: the class's ``logit``, its ``probability``, or its ``contrast`` to the next class.
         seed: Of methods that draw at random: same seed, same map.
+        grade: Whether to hold each map against random maps of its image, where grades lie beside the package. ``False``: its
+            ``grade`` says how its method did on other images, and nothing of this map; ``auto`` follows the grades all the same.
 
     Returns:
         The explanation; its map has the upright image's height and width. ``.plot()`` shows it, ``.save(path)`` keeps it. For
@@ -105,8 +116,8 @@ def explain(
         DataError: It is no readable image.
         UsageError: The method, the class or the layer is unknown, or the method does not suit the model.
     """
-    wishes = _Wishes(method, target, layer, quantity, seed)
-    found = _explained(package, kept_grades(package), Path(image), str(image), wishes)
+    options = _Options(method, target, layer, quantity, seed, grade)
+    found = _explained(package, kept_grades(package), Path(image), str(image), options)
     if method == ALL:
         why_not = defined_methods(package.parts[0].model) if len(package.parts) == 1 else {}
         return ShownExplanations(tuple(found.values()), {name: why for name, why in why_not.items() if why})
@@ -115,7 +126,7 @@ def explain(
 
 
 @dataclass(frozen=True)
-class _Wishes:
+class _Options:
     """What is asked of every image; see :func:`explain`."""
 
     method: str | None
@@ -123,51 +134,68 @@ class _Wishes:
     layer: str
     quantity: Quantity
     seed: int
+    grade: bool
 
 
-def _explained(package: Package, table: GradeTable | None, file: Path, image: str, wishes: _Wishes) -> dict[str, Explanation]:
-    """Explain one image for every door: the method by the package's grades where ``auto`` is meant, and every map graded."""
-    chosen, how = chosen_here(table, package) if table and wishes.method in (None, AUTO) else ("", "")
+def _explained(package: Package, table: GradeTable | None, file: Path, image: str, options: _Options) -> dict[str, Explanation]:
+    """Explain one image for every door: the method by the package's grades where ``auto`` is meant, and maps with grades."""
+    chosen, how = chosen_here(table, package) if table and options.method in (None, AUTO) else ("", "")
     found = explain_file(
         package,
         file,
         image=image,
-        methods=(chosen or wishes.method or AUTO,),
-        target=wishes.target,
-        layer=wishes.layer,
-        quantity=wishes.quantity,
-        seed=wishes.seed,
+        methods=(chosen or options.method or AUTO,),
+        target=options.target,
+        layer=options.layer,
+        quantity=options.quantity,
+        seed=options.seed,
     )
     if table is not None:
-        found = all_graded(package, file, found, table, seed=wishes.seed)
+        found = all_graded(package, file, found, table, seed=options.seed) if options.grade else method_graded(found, table)
     if chosen:
         found = {name: replace(one, parameters={**one.parameters, "chosen": how}) for name, one in found.items()}
     return found
 
 
-def explanation_plan(package: Package, method: str | None) -> tuple[tuple[PlannedMethod, ...], float]:
-    """Return what explaining one image will cost, before it begins, and how long one image takes to pass through the package.
+def explanation_plan(package: Package, method: str | None = None, *, grade: bool = True) -> ExplanationPlan:
+    """Return what explaining one image will cost, before it begins.
 
     Args:
         package: From :func:`vitrail.load_package`.
         method: A method, ``auto`` or ``all``.
+        grade: See :func:`explain`.
 
     Returns:
-        The methods, and last the grading of their maps, where grades lie beside the package; with ``all``, the methods that are
-        not defined for the model too. Then seconds per forward pass.
+        The methods, with ``all`` also those that are not defined for the model, and the passes that grading their maps takes.
+
+    Raises:
+        UsageError: The method is unknown or does not suit the model.
     """
-    model = package.parts[0].model.plain
-    side, channels = model.recipe.size, model.recipe.channels
-    blank = np.zeros((1, side, side, channels), dtype=np.uint8)
-    model.scores(blank)  # the first pass loads the network
-    start = time.perf_counter()
-    model.scores(blank)
-    seconds = time.perf_counter() - start
-    plan = plan_methods(model, methods_of(package, (method or AUTO,)))
-    if len(package.parts) == 1 and kept_grades(package) is not None:
-        passes = grading_passes(sum(not one.refusal for one in plan))
-        plan = (*plan, PlannedMethod("grades of the maps", passes, 0.0, shared=False))
-    return plan, seconds
+    table = kept_grades(package)
+    chosen = chosen_here(table, package)[0] if table and method in (None, AUTO) else ""
+    asked = methods_of(package, (chosen or method or AUTO,))
+    plans = [plan_methods(part.model.plain, asked) for part in package.parts]
+    if len(plans) > 1:  # every model is asked by the one method
+        costs = [one for (one,) in plans]
+        forward, backward = sum(one.forward for one in costs), sum(one.backward for one in costs)
+        return ExplanationPlan((replace(costs[0], forward=forward, backward=backward),))
+    (planned,) = plans
+    graded = grade and table is not None
+    return ExplanationPlan(planned, grading_passes(sum(not one.refusal for one in planned)) if graded else 0)
+
+
+def seconds_per_pass(package: Package) -> float:
+    """Return how long one image takes to pass through a package's model; the mean over its models where it has several."""
+    seconds = 0.0
+    for part in package.parts:
+        model = part.model.plain
+        side, channels = model.recipe.size, model.recipe.channels
+        blank = np.zeros((1, side, side, channels), dtype=np.uint8)
+        model.scores(blank)  # the first pass loads the network
+        start = time.perf_counter()
+        model.scores(blank)
+        seconds += time.perf_counter() - start
+    return seconds / len(package.parts)
 
 
 def explain_files(
@@ -179,9 +207,10 @@ def explain_files(
     layer: str = "",
     quantity: Quantity = "logit",
     seed: int = 0,
+    grade: bool = True,
     output: Path,
     progress: Progress = SILENT,
-    tell: Callable[[Sequence[PlannedMethod], float], None] | None = None,
+    tell: Callable[[ExplanationPlan, float, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Explain image files with a model package: a map and a picture of it for each, and an overview of all maps of an image.
 
@@ -194,10 +223,12 @@ def explain_files(
         layer: See :func:`explain`. Of ``attention`` alone, ``all``: one sheet of all blocks and heads per image.
         quantity: See :func:`explain`.
         seed: See :func:`explain`.
+        grade: See :func:`explain`.
         output: Folder for the maps (``.npy``, float32, the upright image's height and width) and pictures (``.png``); one
             overview per image, with titles and colour bars, and where there are several methods the map of their agreement.
         progress: Told of every image.
-        tell: Told before the work begins what ``all`` will cost per image: see :func:`explanation_plan`.
+        tell: Told before the work begins what ``all`` will cost, or a single method where it is much: what one image takes (see
+            :func:`explanation_plan`), the seconds of a forward pass, and how many images there are.
 
     Returns:
         What ``vitrail explain --json`` prints, one entry per image and method in their order; an image that could not be read
@@ -209,34 +240,42 @@ def explain_files(
     """
     check_writable(output)
     package = load_package(package_folder)
+    check_question(package.name, package.classes, method=method, target=target)
     if method == "attention" and layer == "all":
         return _attention_sheets(package, images, output, progress)
-    refused: list[PlannedMethod] = []
-    if method == ALL:
-        plan, seconds = explanation_plan(package, method)
-        refused = [one for one in plan if one.refusal]
-        if tell is not None:
-            tell(plan, seconds)
-    table, wishes = kept_grades(package), _Wishes(method, target, layer, quantity, seed)
+    plan = explanation_plan(package, method, grade=grade)
+    if tell is not None and (method == ALL or pass_units(*plan.passes) > WORTH_TELLING):
+        tell(plan, seconds_per_pass(package), len(images))
+    refused = [one for one in plan.methods if one.refusal]
+    options, table = _Options(method, target, layer, quantity, seed, grade), kept_grades(package)
     answers: list[dict[str, Any]] = []
     with progress.task("Explaining", len(images)) as advance:
         for number, image in enumerate(images):
-            nothing = dict.fromkeys(("method", "target", "score", "map", "picture", "overview", "agreement"))
-            answer: dict[str, Any] = {"image": str(image), **nothing, "warnings": []}
-            try:
-                found = _explained(package, table, image, str(image), wishes)
-            except DataError as error:
-                answers.append({**answer, "error": str(error)})
-            else:
-                together = _written_together(found, image, output / _stem(number, image, package))
-                for name, one in found.items():
-                    files = _written(one, image, output / f"{_stem(number, image, package)}-{name}")
-                    answers.append(answer | files | together[name])
-                if "activations" in found and len(found) == 1:
-                    answers[-1]["sheet"] = _channels(package, image, output, number, found["activations"])
-                answers += [answer | {"method": one.method, "refused": one.refusal} for one in refused]
+            stem = output / _stem(number, image, package)
+            answers += _entries(package, table, image, stem, options, refused)
             advance()
     return answers
+
+
+def _entries(
+    package: Package, table: GradeTable | None, image: Path, stem: Path, options: _Options, refused: Sequence[PlannedMethod]
+) -> list[dict[str, Any]]:
+    """Explain an image, write what was found, and return its entries, one per method, those that are refused last."""
+    try:
+        found = _explained(package, table, image, str(image), options)
+    except DataError as error:
+        return [{**_nothing(image), "error": str(error)}]
+    together = _written_together(found, image, stem)
+    made = [_nothing(image) | _written(one, image, Path(f"{stem}-{name}")) | together[name] for name, one in found.items()]
+    if "activations" in found and len(found) == 1:
+        made[-1]["sheet"] = _channels(package, image, stem, found["activations"])
+    return made + [{**_nothing(image), "method": one.method, "refused": one.refusal} for one in refused]
+
+
+def _nothing(image: Path) -> dict[str, Any]:
+    """Return the entry of an image before anything is known of it."""
+    keys = ("method", "target", "score", "map", "picture", "overview", "agreement", "grade")
+    return {"image": str(image), **dict.fromkeys(keys), "warnings": []}
 
 
 def _attention_sheets(package: Package, images: Sequence[Path], output: Path, progress: Progress) -> list[dict[str, Any]]:
@@ -246,17 +285,11 @@ def _attention_sheets(package: Package, images: Sequence[Path], output: Path, pr
     answers: list[dict[str, Any]] = []
     with progress.task("Explaining", len(images)) as advance:
         for number, image in enumerate(images):
-            answer: dict[str, Any] = {
-                "image": str(image),
-                "method": "attention",
-                "layer": "all",
-                "parameters": {},
-                "warnings": [],
-            }
+            answer = _nothing(image) | {"method": "attention", "layer": "all", "parameters": {}}
             try:
                 pixels, _ = model.prepare(image)
             except DataError as error:
-                answers.append({**answer, **dict.fromkeys(("target", "score", "map", "picture")), "error": str(error)})
+                answers.append({**answer, "error": str(error)})
             else:
                 sheet = attention_sheet(model, pixels)
                 stem = output / f"{_stem(number, image, package)}-attention-all"
@@ -270,7 +303,7 @@ def _attention_sheets(package: Package, images: Sequence[Path], output: Path, pr
 SHEET_GEOMETRY = "A sheet is drawn over what the model was given, not over the original image; its maps are in cells."
 
 
-def _channels(package: Package, image: Path, output: Path, number: int, explanation: Explanation) -> str:
+def _channels(package: Package, image: Path, stem: Path, explanation: Explanation) -> str:
     """Draw the channels of a layer that weigh most for the class, and return where."""
     model = package.parts[0].model.plain
     sheet = channel_sheet(
@@ -280,7 +313,7 @@ def _channels(package: Package, image: Path, output: Path, number: int, explanat
         target=explanation.target,
         quantity=explanation.quantity,
     )
-    return str(sheet.save(output / f"{_stem(number, image, package)}-activations-channels.png"))
+    return str(sheet.save(f"{stem}-activations-channels.png"))
 
 
 def _stem(number: int, image: Path, package: Package) -> str:

@@ -440,6 +440,13 @@ def explain(
         str, typer.Option("--quantity", help="What is explained: the class's logit, probability, or contrast to the next class.")
     ] = "logit",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of methods that draw at random.")] = 0,
+    grade: Annotated[
+        bool,
+        typer.Option(
+            "--grade/--no-grade",
+            help="Hold each map against random maps of its image, where grades lie beside the package: some 200 passes an image.",
+        ),
+    ] = True,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the maps.")] = Path("explanations"),
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -462,6 +469,7 @@ def explain(
         layer=layer,
         quantity=explained,
         seed=seed,
+        grade=grade,
         output=output,
         progress=_progress(quiet),
         tell=None if as_json or quiet else tell_explanation_plan,

@@ -12,32 +12,48 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vitrail.explanation import PlannedMethod, total_cost
+from vitrail.explanation import ExplanationPlan
+from vitrail.explanation.cost import pass_units
 from vitrail.explanation.grading.one_map import NEEDED
 from vitrail.output import in_words, result_console
 from vitrail.records import Estimate
 
 
-def tell_explanation_plan(planned: Sequence[PlannedMethod], seconds: float) -> None:
-    """Print what methods of explanation will cost per image, before they run; on standard error, as it is no result.
+def tell_explanation_plan(plan: ExplanationPlan, per_pass: float, images: int) -> None:
+    """Print what explaining will cost, before it begins; on standard error, as it is no result.
 
     Args:
-        planned: The methods.
-        seconds: One forward pass of one image; a backward pass counts as two.
+        plan: What one image takes.
+        per_pass: Seconds of one forward pass of one image.
+        images: How many will be explained.
     """
+    from vitrail.planning.budget import spoken
+
     console = Console(stderr=True)
+    total = f"{spoken(plan.seconds(per_pass) * images)} for {images:,} image{'s' if images != 1 else ''}"
+    if len(plan.methods) == 1:
+        (one,) = plan.methods
+        grading = f" and up to {plan.grading_passes:,} to grade it (--no-grade leaves them out)" if plan.grading_passes else ""
+        passes = round(pass_units(one.forward, one.backward))
+        line = f"{one.method}: {passes:,} {'pass' if passes == 1 else 'passes'} for a map{grading}. About {total}."
+        console.print(escape(line), highlight=False, soft_wrap=True)
+        return
     table = Table(title="Passes per image", title_justify="left", title_style="bold")
     for column in ("Method", "forward", "backward", "about"):
         table.add_column(column, justify="left" if column == "Method" else "right")
-    for one in planned:
+    for one in plan.methods:
         if not one.refusal:
-            about = f"{(one.forward + 2 * one.backward) * seconds:.1f} s"
+            about = f"{pass_units(one.forward, one.backward) * per_pass:.1f} s"
             table.add_row(one.method, f"{one.forward:g}", f"{one.backward:g}", "shared" if one.shared else about)
-    forward, backward = total_cost(planned)
+    if plan.grading_passes:
+        table.add_row("grades of the maps", f"{plan.grading_passes}", "0", f"{plan.grading_passes * per_pass:.1f} s")
+    forward, backward = plan.passes
     table.add_section()
-    table.add_row("together", f"{forward:g}", f"{backward:g}", f"{(forward + 2 * backward) * seconds:.1f} s")
+    table.add_row("together", f"{forward:g}", f"{backward:g}", f"{plan.seconds(per_pass):.1f} s")
     console.print(table)
-    for one in planned:
+    if images > 1:
+        console.print(f"About {total}.", highlight=False)
+    for one in plan.methods:
         if one.refusal:
             console.print(f"{one.method}: not defined. {escape(one.refusal)}", highlight=False)
 
@@ -49,8 +65,10 @@ def print_explanations(answers: Sequence[dict[str, Any]]) -> None:
     """
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     console = result_console()
-    # A file that is given twice has two overviews: its maps are told twice.
-    for (image, _), entries in itertools.groupby(answers, key=lambda answer: (str(answer["image"]), answer.get("overview"))):
+    # A file that is given twice has two overviews, or two sheets: its maps are told twice.
+    for (image, _), entries in itertools.groupby(
+        answers, key=lambda answer: (str(answer["image"]), answer["overview"] or answer["picture"])
+    ):
         made = []
         for answer in entries:
             if "error" in answer:
@@ -105,7 +123,7 @@ def _table_of_grades(answers: Sequence[dict[str, Any]]) -> Table:
         gain = "not graded" if grade["method_gain"] is None else in_words(Estimate(**grade["method_gain"]))
         count = len(grade["random_gains"])
         drawn = "[yellow]grey[/]" if grade["reason"] else "colour"
-        beaten = f"{grade['share_beaten'] * count:g} of {count}"
+        beaten = "not graded" if grade["share_beaten"] is None else f"{grade['share_beaten'] * count:g} of {count}"
         baselines = {"yes": "beaten", "no": "not beaten"}.get(grade["method_beats_baselines"], grade["method_beats_baselines"])
         table.add_row(answer["method"], gain, baselines, beaten, drawn)
     table.caption_justify = "left"

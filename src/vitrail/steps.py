@@ -316,7 +316,7 @@ def hunt_model(
         study: How many images, how many resamples, which seed.
         manifest: The data set.
         split: Which of it are validation images.
-        method: Of explanation; ``None``: the first that suits.
+        method: Of explanation; ``None``: HiResCAM where it suits the model, else the first that does.
         progress: Told of every few images.
 
     Returns:

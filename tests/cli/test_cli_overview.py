@@ -12,7 +12,9 @@ from cli_data import answer, ask
 from PIL import Image
 
 import vitrail
-from vitrail.explanation import ShownExplanation, ShownExplanations
+from vitrail.answers import explanation_plan
+from vitrail.explanation import EXPLAINERS, ShownExplanation, ShownExplanations
+from vitrail.explanation.grading import one_map
 from vitrail.records import GradeTable
 from vitrail.storage import read_record, record_to_plain
 
@@ -75,10 +77,10 @@ def test_the_rows_of_agreement_make_a_matrix_of_rank_correlations(everything, pa
     matrix = np.array([[entry["agreement"]["rank_correlation"][name] for name in names] for entry in compared], dtype=float)
     np.testing.assert_allclose(matrix, matrix.T)
     np.testing.assert_allclose(np.diag(matrix), 1.0)
-    if len(names) >= 2:
-        shares = np.load(entries[0]["agreement"]["map"])
-        assert shares.shape == np.load(entries[0]["map"]).shape and shares.min() >= 0 and shares.max() <= 1
-        assert "Agreement is not correctness" in entries[0]["agreement"]["words"]
+    assert len(names) >= 2
+    shares = np.load(entries[0]["agreement"]["map"])
+    assert shares.shape == np.load(entries[0]["map"]).shape and shares.min() >= 0 and shares.max() <= 1
+    assert "Agreement is not correctness" in entries[0]["agreement"]["words"]
 
 
 def test_people_read_the_grades_in_a_table_and_where_everything_is(finished, pair, tmp_path):
@@ -115,6 +117,47 @@ def test_python_sees_the_same_grades_as_the_command_line(finished, pair, everyth
     for entry in entries:
         assert record_to_plain(found[entry["method"]].grade) == entry["grade"]
     np.testing.assert_array_equal(np.asarray(found.plot()), np.asarray(Image.open(entries[0]["overview"])))
+
+
+def test_without_grading_no_pass_is_spent_on_it_and_the_grade_of_the_method_stays(finished, pair, tmp_path, monkeypatch):
+    def followed(*given, **wishes):
+        raise AssertionError("a map was graded")
+
+    monkeypatch.setattr(one_map, "removal_curves", followed)
+    package, table = finished.package("cnn"), read_record(finished.package("cnn").parent / "grades.json", GradeTable)
+    entries = made(answer("explain", package, pair[0], "--method", "all", "--no-grade", "--output", tmp_path), pair[0])
+    for entry in entries:
+        of_method, grade = table.grade_of(entry["method"]), entry["grade"]
+        if of_method is None:
+            assert grade is None
+            continue
+        assert grade["random_gains"] == [] and grade["relevance_gain"] is grade["share_beaten"] is grade["passed"] is None
+        assert grade["method_gain"] == record_to_plain(of_method.relevance_gain)
+        assert bool(grade["reason"]) == (of_method.beats_baselines == "no")
+    assert any(entry["grade"] for entry in entries)
+    chosen = vitrail.explain(vitrail.load_package(package), pair[0], grade=False)
+    assert chosen.method == table.chosen and chosen.grade.share_beaten is None and chosen.overview().width > 400
+    told = ask("explain", package, pair[0], "--method", "all", "--no-grade", "--output", tmp_path)
+    assert told.exit_code == 0 and "not graded" in told.stdout and "grades of the maps" not in told.stderr
+
+
+def test_what_grading_costs_is_told_before_for_a_single_method_too(finished, pair, tmp_path):
+    words = ("explain", finished.package("cnn"), *pair, "--method", "grad-cam", "--output", tmp_path)
+    told = " ".join(ask(*words).stderr.split())
+    plan = explanation_plan(vitrail.load_package(finished.package("cnn")), "grad-cam")
+    assert f"grad-cam: 1 pass for a map and up to {plan.grading_passes} to grade it (--no-grade" in told
+    assert plan.grading_passes > 60 and "for 2 images" in told
+    assert "to grade it" not in ask(*words, "--no-grade").stderr
+    assert "to grade it" not in ask(*words, "--quiet").stderr
+
+
+def test_a_plan_holds_methods_and_nothing_else(finished):
+    package = vitrail.load_package(finished.package("cnn"))
+    plan = explanation_plan(package, "all")
+    assert {one.method for one in plan.methods} == set(EXPLAINERS)
+    assert plan.passes[0] == explanation_plan(package, "all", grade=False).passes[0] + plan.grading_passes
+    (chosen,) = explanation_plan(package).methods
+    assert chosen.method == read_record(finished.package("cnn").parent / "grades.json", GradeTable).chosen
 
 
 def test_a_package_without_grades_has_maps_without_any(finished, pair, tmp_path):

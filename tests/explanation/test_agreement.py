@@ -98,3 +98,12 @@ def test_explanations_of_different_things_are_refused(other):
         agreement_of([first, second])
     with pytest.raises(UsageError, match="Found: none"):
         agreement_of([])
+
+
+def test_maps_whose_cells_are_all_alike_are_two_that_cannot_be_ranked():
+    fine = np.indices((SIDE, SIDE)).sum(axis=0) % 2 - 0.5  # the mean of every cell is zero
+    found = agreement_of([explanation("one", fine), explanation("other", -fine)])
+    assert found.n == 2 and found.mean_rank_correlation is None
+    assert "Agreement of 2 methods: rank correlation not estimable" in found.words and "fewer than two" not in found.words
+    alone = agreement_of([explanation("one", fine)])
+    assert "fewer than two can be compared" in alone.words

@@ -10,10 +10,16 @@ from grading_models import SIZE, LinearModel, boxed, images
 from vitrail.explanation.grading.baselines import BASELINE_MAPS, baseline_maps, centre_map, edge_map, random_map
 from vitrail.explanation.grading.faithfulness import Removal, removal_curves
 from vitrail.explanation.grading.means import mean_estimates
-from vitrail.explanation.grading.one_map import grade_map
-from vitrail.records import Estimate, MethodGrade
+from vitrail.explanation.grading.one_map import grade_maps
+from vitrail.records import Estimate, MapGrade, MethodGrade
 
 FEW = Removal(steps=8, cell=1)
+
+
+def grade_map(scores, pixels, placement, values, *, target, method, of_method=None, removal, seed) -> MapGrade:
+    known = {} if of_method is None else {method: of_method}
+    given = {method: values}
+    return grade_maps(scores, pixels, placement, given, target=target, of_methods=known, removal=removal, seed=seed)[method]
 
 
 def test_random_maps_have_a_gain_of_zero_on_average():

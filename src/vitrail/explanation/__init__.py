@@ -7,6 +7,7 @@ from vitrail.explanation.activation_maps import ActivationMaps
 from vitrail.explanation.agreement import Agreement, agreement_of
 from vitrail.explanation.attention import AttentionMap, AttentionRollout, GradientRollout
 from vitrail.explanation.class_activation import GradCam, HiResCam
+from vitrail.explanation.cost import ExplanationPlan, PlannedMethod, plan_methods, total_cost
 from vitrail.explanation.explain_image import explain_file, explain_image, methods_of
 from vitrail.explanation.explainer import Cost, ExplainableModel, Explainer, Passes, Question, Relevance, Want
 from vitrail.explanation.occlusion import Occlusion
@@ -17,13 +18,10 @@ from vitrail.explanation.run_explain import (
     ALL,
     AUTO,
     EXPLAINERS,
-    PlannedMethod,
     choose_methods,
     defined_methods,
     explain_batch,
     explain_pixels,
-    plan_methods,
-    total_cost,
 )
 from vitrail.explanation.sheets import Sheet, attention_sheet, channel_sheet
 from vitrail.explanation.shown import ShownExplanation, ShownExplanations
@@ -42,6 +40,7 @@ __all__ = [
     "Cost",
     "ExplainableModel",
     "Explainer",
+    "ExplanationPlan",
     "GradCam",
     "GradientRollout",
     "HiResCam",

@@ -52,7 +52,7 @@ class Agreement:
 
     @property
     def mean_rank_correlation(self) -> float | None:
-        """Mean over all pairs; ``None``: not estimable, there is no pair."""
+        """Mean over all pairs where it is estimable; ``None``: there is no such pair."""
         known = [self.rank_correlations[one][other] for one, other in combinations(range(self.n), 2)]
         values = [value for value in known if value is not None]
         return float(np.mean(values)) if values else None
@@ -62,9 +62,12 @@ class Agreement:
         """The agreement in sentences, what it does not say included."""
         left = f" Left out: {self.left_out_words}." if self.left_out else ""
         mean = self.mean_rank_correlation
-        if self.n < 2 or mean is None:
+        if self.n < 2:
             return f"Agreement of methods: not estimable, fewer than two can be compared.{left}"
         most = f"at most {round(float(self.shares.max()) * self.n)} of {self.n} have the same place in their top {TOP:.0%}"
+        if mean is None:
+            alike = "rank correlation not estimable, in no pair do both maps differ from cell to cell"
+            return f"Agreement of {self.n} methods: {alike}; {most}.{left} {NOT_CORRECTNESS}"
         return f"Agreement of {self.n} methods: mean rank correlation {mean:.2f}; {most}.{left} {NOT_CORRECTNESS}"
 
     @property

@@ -93,7 +93,8 @@ def reading(model: ExplainableModel) -> Reading:
     """Return what the head of a model reads; the model was not refused."""
     layers = _layers(model)
     place = layers.attentions[-1]
-    assert place.layout is not None  # noqa: S101 - or it was refused
+    if place.layout is None:
+        raise UsageError(f"{model.name}: {place.name} attends to tokens whose places are not known. Use occlusion.")
     weights = np.zeros(place.queries)
     weights[list(layers.read_queries(place))] = 1.0
     return Reading(place.layout.rows, place.layout.columns, place.layout.prefix, weights / weights.sum())

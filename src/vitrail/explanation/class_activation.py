@@ -14,8 +14,9 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.explanation.closed_form import logit_slopes
 from vitrail.explanation.explainer import Cost, ExplainableModel, Passes, Question, Relevance, Want
-from vitrail.explanation.passes import LAST_MAPS, SharedPasses, layer_refusal, logit_slopes, network_of
+from vitrail.explanation.passes import LAST_MAPS, SharedPasses, layer_refusal, network_of
 from vitrail.records import FloatArray
 
 COARSE_CELLS = 14  # below so many cells a side, one cell is wider than most findings in an image

@@ -32,7 +32,8 @@ class WayBack:
 
     def _rectify(self, node: Node, values: Values) -> Tensor:
         rectified = OPERATORS[node.operator](node, values)
-        assert isinstance(rectified, Tensor)  # noqa: S101 - rectifiers give one value
+        if not isinstance(rectified, Tensor):
+            raise TypeError(f"{node.name}: {node.operator} must give one value")
         if rectified.requires_grad:
             rectified.register_hook(self._pass_back)  # type: ignore[no-untyped-call]
         return rectified

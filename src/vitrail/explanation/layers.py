@@ -271,15 +271,16 @@ class Layers:
         _, reached = self._probe
         for layer in reversed(self.layers):
             node = self.graph.maker(layer.value)
-            assert node is not None  # noqa: S101 - layers are made by nodes
             if layer.layout.kind != "maps" and not self._is_stream(node):
                 continue
             if layer.layout.reached(reached[layer.value]):
                 return layer
         return None
 
-    def _is_stream(self, node: Node) -> bool:
+    def _is_stream(self, node: Node | None) -> bool:
         """Return whether a node ends a block: a normalisation, or the sum of a shortcut and what it goes round."""
+        if node is None:
+            return False
         if node.operator == "LayerNormalization":
             return True
         return node.operator == "Add" and all(self.graph.constant(name) is None for name in node.inputs)

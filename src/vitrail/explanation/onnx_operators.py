@@ -40,9 +40,7 @@ Rule = Callable[[Node, Values], Tensor | tuple[Tensor, ...]]
 
 
 def _first(values: Values) -> Tensor:
-    value = values[0]
-    assert value is not None  # noqa: S101 - ONNX requires the first input of every operator
-    return value
+    return _needed(values, 0)
 
 
 def _given(values: Values, place: int) -> Tensor | None:

@@ -5,6 +5,7 @@ colours mean.
 from __future__ import annotations
 
 import io
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -30,6 +31,8 @@ _SCALE = (
 _NARROWEST_CELL, _NARROWEST_SHEET = 224, 466
 _MARGIN, _GAP = 24, 18
 _BAR_WIDTH, _BAR_HEIGHT = 220, 14
+_IN_FONT = frozenset("©«°±·»‘’“”…™")
+"""What the font has outside ASCII and is worth keeping."""
 _INK, _MUTED, _WARNING = (28, 36, 48), (95, 107, 122), (138, 90, 0)
 
 Colour = tuple[int, int, int]
@@ -138,9 +141,16 @@ def grade_words(grade: MapGrade) -> tuple[str, ...]:
         of_method = f"method: gain {gain.value:.2f} {interval}, n = {gain.n:,}"
     elif gain is not None:
         of_method = "method: gain not estimable"
-    count = len(grade.random_gains)
     below = ("method: does not beat its baselines",) if grade.method_beats_baselines == "no" else ()
-    return of_method, *below, f"this map: beats {grade.share_beaten * count:g} of {count} random maps"
+    return of_method, *below, f"this map: {_map_grade_words(grade)}"
+
+
+def _map_grade_words(grade: MapGrade) -> str:
+    """Return how a map does beside random maps of its image."""
+    if grade.share_beaten is None:
+        return "not graded"
+    count = len(grade.random_gains)
+    return f"beats {grade.share_beaten * count:g} of {count} random maps"
 
 
 def _agreement_title(agreement: Agreement) -> Iterator[_Line]:
@@ -251,7 +261,7 @@ def _wrapped(lines: Sequence[_Line | _Bar], width: int) -> list[_Line | _Bar]:
 
 def _parts(text: str, size: int, width: int) -> Iterator[str]:
     font, part = _font(size), ""
-    for word in text.split():
+    for word in drawable(text).split():
         longer = f"{part} {word}".lstrip()
         if part and font.getlength(longer) > width:
             yield part
@@ -263,6 +273,20 @@ def _parts(text: str, size: int, width: int) -> Iterator[str]:
         part = longer
     if part:
         yield part
+
+
+def drawable(text: str) -> str:
+    r"""Return a text in characters that Pillow's built-in font has, which are those of ASCII and a few more.
+
+    Accents are left off (``Ödem`` becomes ``Odem``); of other scripts the codes stand (``α`` becomes ``\u03b1``): a name that can
+    be looked up says more than a row of empty boxes.
+    """
+    return "".join(character if character in _IN_FONT else _plain(character) for character in text)
+
+
+def _plain(character: str) -> str:
+    base = "".join(part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part))
+    return base if base.isascii() else character.encode("ascii", "backslashreplace").decode("ascii")
 
 
 @cache

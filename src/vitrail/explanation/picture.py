@@ -56,16 +56,15 @@ def draw_shares(picture: ByteArray, shares: FloatArray) -> ByteArray:
     return np.asarray(np.rint(_blended(picture, shares.astype(np.float64), _SHARE, _SHARE)), dtype=np.uint8)
 
 
-def colour_bar(width: int, height: int, *, shares: bool = False, background: int = 128) -> Image.Image:
+def colour_bar(width: int, height: int, *, shares: bool = False) -> Image.Image:
     """Return the colours of a map over plain grey, from what lowers most at the left to what raises most at the right.
 
     Args:
         width: In pixels.
         height: In pixels.
         shares: The colours of :func:`draw_shares` instead, from none at the left to all at the right.
-        background: Grey level of the picture below.
     """
-    picture = np.full((height, width, 3), background, dtype=np.uint8)
+    picture = np.full((height, width, 3), 128, dtype=np.uint8)
     strength = np.broadcast_to(np.linspace(0.0 if shares else -1.0, 1.0, width), (height, width))
     colours = (_SHARE, _SHARE) if shares else (_RAISES, _LOWERS)
     return Image.fromarray(np.rint(_blended(picture, strength, *colours)).astype(np.uint8))

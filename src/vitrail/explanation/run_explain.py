@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
@@ -16,10 +16,11 @@ from vitrail.errors import PackageError, UsageError
 from vitrail.explanation.activation_maps import ActivationMaps
 from vitrail.explanation.attention import AttentionMap, AttentionRollout, GradientRollout, check_attention_layer
 from vitrail.explanation.class_activation import Cam, GradCam, GradCamPlusPlus, HiResCam, LayerCam
+from vitrail.explanation.closed_form import has_closed_form
 from vitrail.explanation.explainer import ExplainableModel, Explainer, Question, Relevance, ScoresWithMaps, Want
 from vitrail.explanation.gradients import Gradient, GradientTimesInput, GuidedBackpropagation
 from vitrail.explanation.occlusion import Occlusion
-from vitrail.explanation.passes import SharedPasses, has_closed_form, images_together, named_layer
+from vitrail.explanation.passes import SharedPasses, images_together, named_layer
 from vitrail.explanation.path_gradients import ExpectedGradients, IntegratedGradients, SmoothGrad
 from vitrail.explanation.rise import Rise
 from vitrail.explanation.superpixels import KernelShap, Lime
@@ -276,51 +277,6 @@ def choose_methods(model: ExplainableModel, methods: Sequence[str] | Mapping[str
             others = " or ".join(other for other, why in defined_methods(model).items() if not why)
             raise UsageError(f"{name}: needs {explainer.needs}. {reason} Use {others}.")
     return given
-
-
-@dataclass(frozen=True)
-class PlannedMethod:
-    """What a method will cost, known before it runs.
-
-    Attributes:
-        method: Its name.
-        forward: Images that pass through the model, per image explained, where it is asked alone.
-        backward: The same, backwards.
-        shared: Whether one pass forth and one back serve all such methods together.
-        refusal: Why it is not defined for the model; empty: it is.
-        own_way_back: Whether it shares the pass forth alone.
-    """
-
-    method: str
-    forward: float
-    backward: float
-    shared: bool
-    refusal: str = ""
-    own_way_back: bool = False
-
-
-def plan_methods(model: ExplainableModel, methods: Sequence[str] = (ALL,)) -> tuple[PlannedMethod, ...]:
-    """Return what methods will cost for a model; with ``all``, also which are not defined for it, and why.
-
-    Raises:
-        UsageError: A method is unknown, or one asked for by name is not defined for the model.
-    """
-    planned = []
-    for name, explainer in choose_methods(model, methods).items():
-        cost = explainer.cost(model)
-        guided = "guided gradient" in explainer.wants
-        planned.append(PlannedMethod(name, cost.forward, cost.backward, bool(explainer.wants), own_way_back=guided))
-    refused = defined_methods(model).items() if ALL in methods else ()
-    return (*planned, *(PlannedMethod(name, 0.0, 0.0, False, why) for name, why in refused if why))
-
-
-def total_cost(planned: Sequence[PlannedMethod]) -> tuple[float, float]:
-    """Return the forward and backward passes per image of all planned methods together, what they share counted once."""
-    defined = [one for one in planned if not one.refusal]
-    forth = [one.forward for one in defined if one.shared]
-    back = [one.backward for one in defined if one.shared and not one.own_way_back]
-    forward = max(forth, default=0.0) + sum(one.forward for one in defined if not one.shared)
-    return forward, max(back, default=0.0) + sum(one.backward for one in defined if not one.shared or one.own_way_back)
 
 
 def _check_layer(model: ExplainableModel, asked: Mapping[str, Explainer], layer: str) -> None:

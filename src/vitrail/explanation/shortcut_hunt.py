@@ -8,7 +8,7 @@ unlike anything the model has seen. A shortcut is found only where both agree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from vitrail.evaluation.gain import FEWEST_GROUPS
 from vitrail.explanation.explain_image import ExplainablePackage, ExplainablePart
 from vitrail.explanation.foreground import foreground
 from vitrail.explanation.grading.asking import method_of
-from vitrail.explanation.grading.cells import BoolArray
+from vitrail.explanation.grading.cells import BoolArray, DoubleArray
 from vitrail.explanation.grading.choose import pick_images
 from vitrail.explanation.grading.faithfulness import Scorer
 from vitrail.explanation.grading.grade import DEAR, Method
@@ -32,6 +32,7 @@ from vitrail.explanation.hunting.changes import (
     BORDER_ALONE,
     CHANGES,
     WHOLE,
+    Survival,
     changed_images,
     scores_of,
     smallest_found,
@@ -144,40 +145,26 @@ def hunt_shortcuts(
     Returns:
         The hunt; it changes nothing of the model.
     """
-    notes: list[str] = []
+    notes: tuple[str, ...] = ()
     if anatomy is None:
-        found = [foreground(pixels, placement) for pixels, placement in zip(images.pixels, images.placements, strict=True)]
-        reasons = [one.reason for one in found if not one.estimable]
-        notes += [f"{_counted(reasons.count(why))} without an estimable anatomy: {why}." for why in dict.fromkeys(reasons)]
-        anatomy = np.stack([one.mask for one in found]) if found else np.zeros(images.pixels.shape[:3], dtype=np.bool_)
+        anatomy, notes = _found_anatomy(images)
     seen = anatomy.any(axis=(1, 2))
-    with_anatomy = int(np.count_nonzero(seen))
     fewest = _fewest(images.truth[seen], images.groups[seen], len(classes))
     enough = fewest >= FEWEST_GROUPS
     used = np.flatnonzero(seen) if enough else np.arange(len(images))
     used_images, used_anatomy = images.chosen(used), anatomy[used]
-    changed = changed_images(used_images.pixels, used_images.placements, used_anatomy)
-    answers = scores_of(scores, {one: changed[one] for one in (CHANGES if enough else (WHOLE, BORDER_ALONE))})
-    del changed
-    survived = survival(answers, used_images.truth, used_images.groups, classes, resamples=resamples, seed=seed)
-    if not enough:
-        why = f"{_counted(fewest)} of a class, in independent groups, with an anatomy that can be told from the ground"
-        survived = replace(survived, reason=f"{why}, and {FEWEST_GROUPS} are needed (explanation.hunt_images)")
+    answers = _answers(scores, used_images, used_anatomy, enough=enough)
+    survived, smallest = _survived(answers, used_images, classes, fewest, resamples=resamples, seed=seed)
     regions, passes = _regions(
         used_images, used_anatomy, classes, method, untrained, resamples=resamples, seed=seed, advance=advance
     )
     points = _points(regions) if enough else "not estimable"
-    smallest = None
-    if survived.verdict != "not estimable":
-        smallest = smallest_found(
-            answers, used_images.truth, used_images.groups, classes, resamples=min(resamples, 500), seed=seed
-        )
     return ShortcutHunt(
         model=name,
         package=package,
         images=images.paths,
         n=len(images),
-        with_anatomy=with_anatomy,
+        with_anatomy=int(np.count_nonzero(seen)),
         groups=len(np.unique(images.groups)),
         method=method_name if method else "",
         regions=regions,
@@ -190,8 +177,38 @@ def hunt_shortcuts(
         smallest_found=smallest,
         settings={"fill": "median of all images", "resamples": resamples, "seed": seed},
         passes=passes + len(answers),
-        notes=tuple(notes),
+        notes=notes,
     )
+
+
+def _found_anatomy(images: HuntImages) -> tuple[BoolArray, tuple[str, ...]]:
+    """Look for the anatomy in every image: where it is, shape (n, size, size), and of how many images it cannot be said."""
+    found = [foreground(pixels, placement) for pixels, placement in zip(images.pixels, images.placements, strict=True)]
+    reasons = [one.reason for one in found if not one.estimable]
+    notes = tuple(f"{_counted(reasons.count(why))} without an estimable anatomy: {why}." for why in dict.fromkeys(reasons))
+    if not found:
+        return np.zeros(images.pixels.shape[:3], dtype=np.bool_), notes
+    return np.stack([one.mask for one in found]), notes
+
+
+def _answers(scores: Scorer, images: HuntImages, anatomy: BoolArray, *, enough: bool) -> Mapping[str, DoubleArray]:
+    """Ask the model for the images as they are and changed; without enough of them, only what needs no anatomy."""
+    changed = changed_images(images.pixels, images.placements, anatomy)
+    return scores_of(scores, {one: changed[one] for one in (CHANGES if enough else (WHOLE, BORDER_ALONE))})
+
+
+def _survived(
+    answers: Mapping[str, DoubleArray], images: HuntImages, classes: Sequence[str], fewest: int, *, resamples: int, seed: int
+) -> tuple[Survival, float | None]:
+    """Return whether the classes are still known without the anatomy, and the smallest weight of a made-up mark that is found."""
+    truth, groups = images.truth, images.groups
+    survived = survival(answers, truth, groups, classes, resamples=resamples, seed=seed)
+    if fewest < FEWEST_GROUPS:
+        why = f"{_counted(fewest)} of a class, in independent groups, with an anatomy that can be told from the ground"
+        survived = replace(survived, reason=f"{why}, and {FEWEST_GROUPS} are needed (explanation.hunt_images)")
+    if survived.verdict == "not estimable":
+        return survived, None
+    return survived, smallest_found(answers, truth, groups, classes, resamples=min(resamples, 500), seed=seed)
 
 
 def _counted(number: int) -> str:

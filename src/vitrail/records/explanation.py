@@ -20,19 +20,20 @@ class MapGrade:
     """How good one map of one image is, beside maps of the same image that know nothing of the model.
 
     Attributes:
-        relevance_gain: Symmetric relevance gain of the map, -1..1 of probability; see :class:`MethodGrade`.
-        random_gains: The same of random maps of the image.
-        share_beaten: Share of those that the map beats, 0..1; equal ones count half.
-        passed: Whether it beats enough of them for chance to be a poor explanation.
+        relevance_gain: Symmetric relevance gain of the map, -1..1 of probability; see :class:`MethodGrade`. ``None``: this map
+            was not graded, only the grade of its method is known.
+        random_gains: The same of random maps of the image; empty: this map was not graded.
+        share_beaten: Share of those that the map beats, 0..1; equal ones count half. ``None``: this map was not graded.
+        passed: Whether it beats enough of them for chance to be a poor explanation; ``None``: this map was not graded.
         reason: Why the map is drawn in grey, in a sentence; empty where it is not.
         method_gain: Mean gain of the method's maps on the images of the package's grade table; ``None``: it is not in the table.
         method_beats_baselines: What the table says of the method; empty: it is not in the table.
     """
 
-    relevance_gain: float
+    relevance_gain: float | None
     random_gains: tuple[float, ...]
-    share_beaten: float
-    passed: bool
+    share_beaten: float | None
+    passed: bool | None
     reason: str = ""
     method_gain: Estimate | None = None
     method_beats_baselines: Literal["yes", "no", "not estimable", ""] = ""

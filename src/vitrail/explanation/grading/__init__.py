@@ -11,12 +11,12 @@ from vitrail.explanation.grading.choose import (
     graded,
     grading_passes,
     kept_grades,
+    method_graded,
     pick_images,
 )
 from vitrail.explanation.grading.faithfulness import Removal, RemovalCurves, removal_curves
 from vitrail.explanation.grading.grade import Images, Maps, grade_methods
 from vitrail.explanation.grading.localisation import find_masks
-from vitrail.explanation.grading.one_map import grade_map
 from vitrail.explanation.grading.randomisation import randomisation_test
 from vitrail.explanation.grading.wishes import check_explanation
 
@@ -33,12 +33,12 @@ __all__ = [
     "chosen_words",
     "find_masks",
     "first_named",
-    "grade_map",
     "grade_methods",
     "grade_package",
     "graded",
     "grading_passes",
     "kept_grades",
+    "method_graded",
     "pick_images",
     "randomisation_test",
     "removal_curves",

@@ -20,7 +20,7 @@ from vitrail.explanation.grading.faithfulness import Removal
 from vitrail.explanation.grading.grade import DEAR, Images, Method, grade_methods
 from vitrail.explanation.grading.localisation import mask_at_input, read_mask
 from vitrail.explanation.grading.means import RESAMPLES
-from vitrail.explanation.grading.one_map import RANDOM_MAPS, grade_maps
+from vitrail.explanation.grading.one_map import RANDOM_MAPS, grade_maps, method_grade
 from vitrail.explanation.grading.redrawn import RedrawnModel
 from vitrail.explanation.run_explain import EXPLAINERS, defined_methods
 from vitrail.records import Explanation, GradeTable, IntArray
@@ -229,6 +229,23 @@ def all_graded(
         seed=seed,
     )
     return {method: replace(one, grade=grades[method]) for method, one in found.items()}
+
+
+def method_graded(found: Mapping[str, Explanation], table: GradeTable) -> dict[str, Explanation]:
+    """Return explanations with the grades that their methods have in the table, and none of their own: it costs no pass.
+
+    Args:
+        found: Method -> what it said of an image.
+        table: The package's grades.
+
+    Returns:
+        The same explanations, without a grade where the method has none.
+    """
+    known = {method: table.grade_of(method) for method in found}
+    return {
+        method: one if (grade := known[method]) is None else replace(one, grade=method_grade(method, grade))
+        for method, one in found.items()
+    }
 
 
 def grading_passes(methods: int, *, removal: Removal = OF_PLAN) -> int:

@@ -17,36 +17,6 @@ NEEDED = 19
 """Random maps that a map must beat. A map that knows nothing beats so many in 2 of 21 images."""
 
 
-def grade_map(
-    scores: Scorer,
-    pixels: ByteArray,
-    placement: Placement,
-    values: FloatArray,
-    *,
-    target: int,
-    method: str,
-    of_method: MethodGrade | None = None,
-    removal: Removal | None = None,
-    seed: int,
-) -> MapGrade:
-    """Grade one map: :func:`grade_maps` of one method.
-
-    Args:
-        scores: The model.
-        pixels: The prepared image, uint8, shape (size, size, channels).
-        placement: What of it is image.
-        values: The map, shape (size, size).
-        target: The class explained.
-        method: What made the map, for the reason.
-        of_method: See :func:`grade_maps`.
-        removal: See :func:`grade_maps`.
-        seed: See :func:`grade_maps`.
-    """
-    of_methods = {} if of_method is None else {method: of_method}
-    given = {method: values}
-    return grade_maps(scores, pixels, placement, given, target=target, of_methods=of_methods, removal=removal, seed=seed)[method]
-
-
 def grade_maps(
     scores: Scorer,
     pixels: ByteArray,
@@ -74,8 +44,7 @@ def grade_maps(
         removal: How parts are removed; no insertion is followed.
         seed: Same seed, same grades.
     """
-    removal = removal or Removal()
-    removal = Removal(removal.steps, removal.cell, removal.fill, removal.measured, insertion=False, batch=removal.batch)
+    removal = replace(removal or Removal(), insertion=False)
     followed = {method: values[np.newaxis] for method, values in maps.items()}
     followed |= {
         f"random {number}": random_map(pixels, placement, seed, number=number)[np.newaxis] for number in range(RANDOM_MAPS // 2)
@@ -90,15 +59,37 @@ def _grade(method: str, gain: float, gains: DoubleArray, of_method: MethodGrade 
     """Return the grade of a map by its gain and those of random maps."""
     beaten = float(np.count_nonzero(gain > gains) + 0.5 * np.count_nonzero(gain == gains))
     passed = beaten >= NEEDED
+    known = MapGrade(None, (), None, None) if of_method is None else method_grade(method, of_method)
+    chance = f"This map is no better than chance: it beats {beaten:g} of {len(gains)} random maps of the same image."
+    return replace(
+        known,
+        relevance_gain=gain,
+        random_gains=tuple(map(float, gains)),
+        share_beaten=beaten / len(gains),
+        passed=passed,
+        reason=known.reason if passed else chance,
+    )
+
+
+def method_grade(method: str, of_method: MethodGrade) -> MapGrade:
+    """Return what is known of a map without looking at it: how its method does on other images of this model. Costs no pass.
+
+    Args:
+        method: What made the map, for the reason.
+        of_method: The method's grade on other images.
+    """
     reason = ""
-    if not passed:
-        reason = f"This map is no better than chance: it beats {beaten:g} of {len(gains)} random maps of the same image."
-    elif of_method is not None and of_method.beats_baselines == "no":
+    if of_method.beats_baselines == "no":
         reason = (
             f"On {of_method.relevance_gain.n} other images, {method} maps of this model do not beat a map that knows nothing of "
             f"what it has learnt ({of_method.best_baseline})."
         )
-    grade = MapGrade(gain, tuple(map(float, gains)), beaten / len(gains), passed, reason)
-    if of_method is None:
-        return grade
-    return replace(grade, method_gain=of_method.relevance_gain, method_beats_baselines=of_method.beats_baselines)
+    return MapGrade(
+        relevance_gain=None,
+        random_gains=(),
+        share_beaten=None,
+        passed=None,
+        reason=reason,
+        method_gain=of_method.relevance_gain,
+        method_beats_baselines=of_method.beats_baselines,
+    )
