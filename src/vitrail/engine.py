@@ -211,8 +211,8 @@ def limited_to(cores: int, *packages: str) -> Iterator[None]:
 class WorkerPool:
     """Processes that work at the same time, kept until the end; with one worker the work is done in this process, at once.
 
-    On Linux and macOS workers end with the process that they work for, however it ends. On Windows, if that one was killed, they
-    end when they are done with what they have begun.
+    On Linux and macOS workers end with the process that they work for, however it ends. On Windows they may outlive one that is
+    killed.
 
     What is under way when the context ends is ended, not waited for: whoever wants an answer asks for it before.
 

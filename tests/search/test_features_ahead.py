@@ -53,6 +53,14 @@ def scorer(manifest, cache, *, threads=1):
     return CandidateScorer(study(manifest), "forest", manifest, tuple(split(manifest, fold) for fold in range(3)), cache, threads)
 
 
+class Heard(SilentProgress):
+    def __init__(self):
+        self.said = []
+
+    def say(self, message):
+        self.said.append(message)
+
+
 @pytest.fixture
 def embedded(monkeypatch):
     """The number of images of every batch that is embedded."""
@@ -67,9 +75,11 @@ def embedded(monkeypatch):
 
 
 def test_folds_find_all_that_they_need(manifest, tmp_path, embedded):
-    ahead, score = FeaturesAhead(scorer(manifest, tmp_path / "cache"), tmp_path, SILENT), scorer(manifest, tmp_path / "cache")
+    heard, score = Heard(), scorer(manifest, tmp_path / "cache")
+    ahead = FeaturesAhead(score, tmp_path, heard)
     ahead({"trees": 5})
     images = 2 * EACH * 4 // 5
+    assert heard.said == [f"forest: features of {images} images, once for all folds"] * 2
     assert sum(embedded) == 2 * images  # as they are, and mirrored
     ahead({"trees": 9})
     scores = [score({"trees": trees}, tmp_path / "place", fold) for trees in (5, 9) for fold in range(3)]
@@ -83,14 +93,6 @@ def test_folds_find_all_that_they_need(manifest, tmp_path, embedded):
 def test_what_cannot_be_computed_is_left_for_the_folds_to_say(manifest, tmp_path, embedded):
     FeaturesAhead(scorer(manifest, tmp_path / "cache"), tmp_path, SILENT)({"trees": -1})
     assert embedded == []
-
-
-class Heard(SilentProgress):
-    def __init__(self):
-        self.said = []
-
-    def say(self, message):
-        self.said.append(message)
 
 
 @pytest.mark.parametrize(

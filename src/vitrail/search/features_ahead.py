@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vitrail.errors import VitrailError
-from vitrail.progress import Progress
+from vitrail.progress import Advance, Progress, SilentProgress
 from vitrail.search.candidates import candidate
 from vitrail.search.cross_validation import CandidateScorer, views_of
 from vitrail.training import Job, features, frozen_embedder
+
+
+class _InWords(SilentProgress):
+    """Tells of a task in one line: the bar of the search stands there already."""
+
+    def __init__(self, outer: Progress) -> None:
+        self._outer = outer
+
+    @contextlib.contextmanager
+    def task(self, title: str, total: int) -> Iterator[Advance]:
+        """See :class:`vitrail.progress.Progress`."""
+        self._outer.say(f"{title} of {total:,} images, once for all folds")
+        with super().task(title, total) as advance:
+            yield advance
+
+    def say(self, message: str) -> None:
+        """See :class:`vitrail.progress.Progress`."""
+        self._outer.say(message)
 
 
 class FeaturesAhead:
@@ -24,13 +42,13 @@ class FeaturesAhead:
     Args:
         scorer: Scores the candidates.
         folder: Of the search; nothing is left there.
-        progress: Told of every batch.
+        progress: Told what is computed.
     """
 
     def __init__(self, scorer: CandidateScorer, folder: Path, progress: Progress) -> None:
         self._scorer = scorer
         self._folder = folder
-        self._progress = progress
+        self._progress = _InWords(progress)
         self._known: set[tuple[str, str]] = set()
 
     def __call__(self, parameters: Mapping[str, Any]) -> None:
