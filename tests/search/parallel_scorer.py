@@ -54,6 +54,15 @@ class NotingScorer:
         return [json.loads(line) for line in self.notes.read_text().splitlines()] if self.notes.exists() else []
 
 
+@dataclass(frozen=True)
+class SlowLater(NotingScorer):
+    """The first fold is scored at once, the others take a second."""
+
+    def __call__(self, parameters, place, fold):
+        time.sleep(min(fold, 1))
+        return super().__call__(parameters, place, fold)
+
+
 def search(folder, scorer, *, workers, space=GRID, folds=3, **settings):
     with WorkerPool(workers) as pool:
         return run_trials("m", space, SearchSettings(**settings), scorer, folds=folds, seed=0, folder=folder, pool=pool)
