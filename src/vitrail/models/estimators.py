@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +91,7 @@ def standardised(embedding: FloatArray, *, components: int | None, seed: int) ->
 
 
 def to_onnx(estimator: Any, dimension: int, *, after: Standardised | None = None) -> bytes:
-    """Return a fitted classifier of scikit-learn as a serialised ONNX model.
+    """Return a fitted classifier of trees of scikit-learn as a serialised ONNX model.
 
     Trees decide for every float32 vector as they do in scikit-learn, which compares with thresholds in double precision: of a
     threshold between two neighbours in single precision, the lower one is kept.
@@ -109,15 +108,13 @@ def to_onnx(estimator: Any, dimension: int, *, after: Standardised | None = None
     from skl2onnx.common.data_types import FloatTensorType
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Attribute `prob[AB]_`", FutureWarning)  # skl2onnx asks for what is no longer used
-        graph = convert_sklearn(
-            estimator,
-            name="estimator",  # else a random one: the same model would not be the same bytes
-            initial_types=[("X", FloatTensorType([None, dimension]))],
-            options={"zipmap": False},
-            custom_conversion_functions={HistGradientBoostingClassifier: _convert_boosted},
-        )
+    graph = convert_sklearn(
+        estimator,
+        name="estimator",  # else a random one: the same model would not be the same bytes
+        initial_types=[("X", FloatTensorType([None, dimension]))],
+        options={"zipmap": False},
+        custom_conversion_functions={HistGradientBoostingClassifier: _convert_boosted},
+    )
     for name, values in _nodes(estimator).items():
         _overwrite(graph, name, values)
     if after is not None:
