@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
+import sys
 import threading
 import time
 import warnings
 from concurrent.futures import BrokenExecutor
+from pathlib import Path
 
 import pytest
 
 from vitrail.engine import (
     IN_FLIGHT,
-    Crew,
+    WorkerPool,
     available_cores,
     computed_once,
     limited_to,
@@ -222,7 +225,43 @@ def cores_of_a_worker(cores: int) -> tuple[int, int]:
 
 
 def test_workers_are_processes_that_stay_and_hold_their_limit():
-    with Crew(2) as crew:
-        found = [crew.submit(cores_of_a_worker, 1).result() for _ in range(4)]
+    with WorkerPool(2) as pool:
+        found = [pool.submit(cores_of_a_worker, 1).result() for _ in range(4)]
     assert {cores for cores, _ in found} == {1}
     assert 1 <= len({process for _, process in found} - {os.getpid()}) <= 2
+
+
+def note_and_sleep(note: Path, seconds: float) -> None:
+    note.write_text(str(os.getpid()))
+    time.sleep(seconds)
+
+
+def noted(note: Path) -> int:
+    while not (note.exists() and note.read_text()):
+        time.sleep(0.01)
+    return int(note.read_text())
+
+
+def test_what_is_under_way_at_the_end_is_ended_and_not_waited_for(tmp_path):
+    started = time.monotonic()
+    with WorkerPool(2) as pool:
+        pool.submit(note_and_sleep, tmp_path / "note", 60)
+        process = noted(tmp_path / "note")
+    assert time.monotonic() - started < 30
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_control_c_ends_work_in_a_process_for_itself(tmp_path):
+    def interrupt() -> None:
+        noted(tmp_path / "note")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    started = time.monotonic()
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        WorkerPool(2).alone(note_and_sleep, tmp_path / "note", 60)
+    assert time.monotonic() - started < 30
+    with pytest.raises(ProcessLookupError):
+        os.kill(noted(tmp_path / "note"), 0)

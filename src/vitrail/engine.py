@@ -208,10 +208,13 @@ def limited_to(cores: int, *packages: str) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-class Crew:
+class WorkerPool:
     """Processes that work at the same time, kept until the end; with one worker the work is done in this process, at once.
 
-    Workers end with the process that they work for, however it ends.
+    On Linux and macOS workers end with the process that they work for, however it ends. On Windows they may outlive one that is
+    killed.
+
+    What is under way when the context ends is ended, not waited for: whoever wants an answer asks for it before.
 
     Args:
         workers: At least 1.
@@ -219,14 +222,14 @@ class Crew:
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        self._pool: Executor | None = None
+        self._executor: Executor | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._pool is not None:  # what is under way is waited for only where all went well
-            self._pool.shutdown(wait=True, kill_workers=error[0] is not None)  # type: ignore[call-arg]
+        if self._executor is not None:
+            _end(self._executor)
 
     def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
         """Begin some work; function and arguments are pickled. What it raises stands in the answer."""
@@ -238,10 +241,10 @@ class Crew:
                 answer.set_exception(error)
             return answer
         try:
-            return self._workers().submit(function, *arguments)
-        except BrokenExecutor:  # a worker was killed: its pool takes no more work, a new one does
-            self._pool = None
-            return self._workers().submit(function, *arguments)
+            return self._running().submit(function, *arguments)
+        except BrokenExecutor:  # a worker was killed: its executor takes no more work, a new one does
+            self._executor = None
+            return self._running().submit(function, *arguments)
 
     def alone(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Do some work in a process for itself: of several that were under way when one was killed, this shows which it was.
@@ -249,19 +252,27 @@ class Crew:
         Raises:
             BrokenExecutor: It is killed again.
         """
-        with self._new_pool(1) as pool:
-            return pool.submit(function, *arguments).result()
+        executor = _new_executor(1)
+        try:
+            return executor.submit(function, *arguments).result()
+        finally:  # also at Control-C, which the worker itself does not hear
+            _end(executor)
 
-    def _workers(self) -> Executor:
-        if self._pool is None:
-            self._pool = self._new_pool(self.workers)
-        return self._pool
+    def _running(self) -> Executor:
+        if self._executor is None:
+            self._executor = _new_executor(self.workers)
+        return self._executor
 
-    @staticmethod
-    def _new_pool(workers: int) -> Executor:
-        from loky import ProcessPoolExecutor
 
-        return ProcessPoolExecutor(workers, initializer=_work_for, initargs=(os.getpid(),))  # type: ignore[no-any-return]
+def _new_executor(workers: int) -> Executor:
+    from loky import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(workers, initializer=_work_for, initargs=(os.getpid(),))  # type: ignore[no-any-return]
+
+
+def _end(executor: Executor) -> None:
+    """End the workers of an executor, whatever they are at."""
+    executor.shutdown(wait=True, kill_workers=True)  # type: ignore[call-arg]
 
 
 def _work_for(parent: int) -> None:
@@ -270,7 +281,7 @@ def _work_for(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent:  # Windows leaves the number of a parent that is gone
             time.sleep(ORPHAN_SECONDS)
         os._exit(1)
 

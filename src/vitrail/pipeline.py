@@ -18,7 +18,7 @@ from vitrail.auditing import audit, find_images
 from vitrail.comparing import ComparisonResult, compare_runs, comparison_folder, comparison_summary
 from vitrail.continuing import continued_study
 from vitrail.energy import Meter, check_energy
-from vitrail.engine import Crew, share_cores
+from vitrail.engine import share_cores
 from vitrail.errors import Problem, StudyError, UsageError
 from vitrail.evaluation import check_threshold
 from vitrail.explanation.grading import check_explanation
@@ -35,7 +35,7 @@ from vitrail.run_folder import (
     run_folder_of,
     shown_study,
 )
-from vitrail.search import CandidateScorer, check_space, describe_search, fold_splits, run_trials, shared_cores
+from vitrail.search import CandidateScorer, check_space, describe_search, fold_splits, search_models, shared_cores
 from vitrail.search_folder import SearchFolder, SearchResult, save_search
 from vitrail.split import load_split, make_folds, make_split, save_folds, save_split, with_groups
 from vitrail.steps import (
@@ -202,7 +202,8 @@ def search(study: Study, *, fresh: bool = False, progress: Progress = SILENT) ->
     if study.audit.strict:
         enforce(audit_report)
     audit_report = with_groups(audit_report, manifest, settings=study.split)
-    folder = SearchFolder.of(study, manifest)
+    workers, threads = shared_cores(study, spaces, progress)
+    folder = SearchFolder.of(study, manifest, threads=threads)
     with locked(folder.path, wait=0):
         if fresh and folder.path.exists():
             shutil.rmtree(folder.path)
@@ -224,18 +225,9 @@ def search(study: Study, *, fresh: bool = False, progress: Progress = SILENT) ->
         write_text(folder.study, shown_study(study).to_yaml())
         save_split(folder.split, split, manifest)
         save_folds(folder.folds, cuts, manifest)
-        workers, threads = shared_cores(study, spaces)
-        searched = []
-        with Crew(workers) as crew:
-            for model, space in spaces.items():
-                score = CandidateScorer(study, model, manifest, tuple(splits), cache_of(study), threads)
-                count, own = len(splits), folder.model(model)
-                searched.append(
-                    run_trials(
-                        model, space, settings, score, folds=count, seed=study.seed, folder=own, crew=crew, progress=progress
-                    )
-                )
-        result = SearchResult(folder.path, tuple(searched), folder.best)
+        scorers = [CandidateScorer(study, model, manifest, tuple(splits), cache_of(study), threads) for model in spaces]
+        searched = search_models(scorers, spaces, folder.model, workers=workers, progress=progress)
+        result = SearchResult(folder.path, searched, folder.best)
         save_search(folder, study, result)
         if study.tracking.enabled:
             experiment, files = study.tracking.experiment or study.name, (folder.best, folder.table)

@@ -22,11 +22,17 @@ class SearchFolder:
     path: Path
 
     @classmethod
-    def of(cls, study: Study, manifest: Manifest) -> SearchFolder:
+    def of(cls, study: Study, manifest: Manifest, *, threads: int) -> SearchFolder:
         """Return the folder of a study's search: another one for other data, settings, searches or code. How many workers there
-        are changes no result: a killed search may go on with more of them, or fewer."""
+        are changes no result: a killed search may go on with more of them, or fewer.
+
+        Args:
+            study: With its search settings.
+            manifest: The data set.
+            threads: Cores for each fold, as resolved for this machine: the last digits of results depend on them.
+        """
         run = run_folder_of(study, manifest).path
-        asked = study.search.model_dump(mode="json", exclude={"workers"})
+        asked = study.search.model_dump(mode="json", exclude={"workers"}) | {"threads": threads}
         return cls(study.output / "searches" / f"{run.name}-{fingerprint(asked)[:8]}")
 
     @property

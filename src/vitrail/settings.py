@@ -381,7 +381,7 @@ class SearchSettings(Settings):
         le=1024,
         description="Folds that are trained at the same time, each in a process of its own; results are the same whatever the "
         "number. tpe: folds of one trial only, so that every proposal knows all trials before it. null: as many as there are "
-        "cores for (cores / threads); one where networks train on an accelerator.",
+        "cores for (cores / threads), which on the CPU is the most at any rate; one where networks train on an accelerator.",
     )
     threads: int | None = Field(
         default=None,

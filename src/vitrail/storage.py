@@ -25,6 +25,9 @@ from vitrail.errors import OutputError, UsageError
 
 Record = TypeVar("Record")
 
+FOR_EVER = -1.0
+"""As long as it takes: for :func:`locked`."""
+
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -211,7 +214,7 @@ def locked(path: Path, *, wait: float = 30.0) -> Iterator[None]:
     """Keep other processes out of a file or folder; the lock ends with this process, however it ends.
 
     Raises:
-        UsageError: Another process holds it for longer than ``wait`` seconds.
+        UsageError: Another process holds it for longer than ``wait`` seconds (:data:`FOR_EVER`: never).
     """
     import filelock
 

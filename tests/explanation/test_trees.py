@@ -1,9 +1,9 @@
 import dataclasses
 
 import numpy as np
+import onnx
 import pytest
 from explanation_models import BrightnessNetwork, Keyhole, grey_recipe, whole_image
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from vitrail.errors import UsageError
@@ -43,6 +43,16 @@ def boosting():
     return HistGradientBoostingClassifier(max_iter=15, max_leaf_nodes=5, min_samples_leaf=5, early_stopping=False)
 
 
+def with_a_scaler(graph, scaler):
+    """Return a graph with a scaler of scikit-learn before it."""
+    model = onnx.load_model_from_string(graph)
+    for node in model.graph.node:
+        node.input[:] = ["scaled" if name == "X" else name for name in node.input]
+    before = {"offset": scaler.mean_.astype(np.float32), "scale": (1 / scaler.scale_).astype(np.float32)}
+    model.graph.node.insert(0, onnx.helper.make_node("Scaler", ["X"], ["scaled"], domain="ai.onnx.ml", **before))
+    return model.SerializeToString()
+
+
 def packed(folder, estimator, features=("pixels",), classes=2, components=None, plain=True):
     """Return a package of an estimator fitted on pictures, as it is read back, and the fitted estimator.
 
@@ -52,8 +62,10 @@ def packed(folder, estimator, features=("pixels",), classes=2, components=None, 
     embedder = DescriptorEmbedder(grey_recipe(SIZE), features)
     vectors = embedder.embed(pixels)
     after = standardised(vectors, components=components, seed=0) if components else None
-    fitted = estimator if plain else make_pipeline(StandardScaler(), estimator)
-    fitted.fit(vectors if after is None else after.apply(vectors), labels)
+    scaler = None if plain else StandardScaler().fit(vectors)
+    seen = vectors if after is None else after.apply(vectors)
+    fitted = estimator.fit(seen if scaler is None else scaler.transform(seen), labels)
+    graph = to_onnx(fitted, seen.shape[1], after=after)
     save_package(
         folder,
         name="woods",
@@ -61,7 +73,7 @@ def packed(folder, estimator, features=("pixels",), classes=2, components=None, 
         description="trees",
         classes=NAMES[:classes],
         embedder=embedder,
-        head=EstimatorHead(to_onnx(fitted, components or vectors.shape[1], after=after), 0.1),
+        head=EstimatorHead(graph if scaler is None else with_a_scaler(graph, scaler), 0.1),
         data_fingerprint="0",
         study_fingerprint="0",
     )

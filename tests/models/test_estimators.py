@@ -8,10 +8,10 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.svm import SVC
 
-from vitrail.models import boosted
+from vitrail.models import boosted, estimators
 from vitrail.models.estimators import standardised, to_onnx
 from vitrail.models.heads import EstimatorHead
-from vitrail.models.kernel_graph import machine_to_onnx
+from vitrail.models.svm_graph import svm_to_onnx
 from vitrail.study import BoostedSettings
 
 WORST = 1e-5
@@ -102,6 +102,17 @@ def test_values_that_are_missing_go_the_same_way():
     np.testing.assert_allclose(head.scores(rows), fitted.predict_proba(rows), rtol=0, atol=WORST)
 
 
+def test_a_graph_of_trees_that_is_written_in_another_way_is_refused(monkeypatch):
+    rows = rows_like("even", 100, seed=0)
+    fitted = RandomForestClassifier(3, random_state=0).fit(rows, labels_of(rows, 2, seed=1))
+    monkeypatch.setattr(estimators, "_nodes", lambda _: {"nodes_values": [0.0]})
+    with pytest.raises(RuntimeError, match="one list nodes_values of 1 numbers; found lists of"):
+        to_onnx(fitted, 6)
+    monkeypatch.setattr(estimators, "_nodes", lambda _: {"nodes_thresholds": [0.0]})
+    with pytest.raises(RuntimeError, match=r"found lists of \[\] numbers"):
+        to_onnx(fitted, 6)
+
+
 @pytest.mark.parametrize("components", [None, 4])
 @pytest.mark.parametrize("kind", ["even", "few values", "far from zero"])
 def test_boosted_trees_serve_as_they_were_trained(kind, components):
@@ -150,11 +161,11 @@ def test_an_image_alone_scores_as_among_others(components):
 @pytest.mark.parametrize("components", [None, 4])
 @pytest.mark.parametrize("kind", ["even", "few values", "far from zero"])
 @pytest.mark.parametrize("classes", [2, 4])
-def test_packed_machines_score_as_in_scikit_learn_for_every_row(classes, kind, components, kernel):
+def test_packed_support_vectors_score_as_in_scikit_learn_for_every_row(classes, kind, components, kernel):
     rows = rows_like(kind, 300, seed=0)
     labels = labels_of(rows, classes, seed=1)
     before = standardised(rows, components=components, seed=0)
-    machine = CalibratedClassifierCV(SVC(C=10, kernel=kernel), cv=3, ensemble=False).fit(before.apply(rows), labels)
-    head = EstimatorHead(machine_to_onnx(machine, before), 0.0)
+    fitted = CalibratedClassifierCV(SVC(C=10, kernel=kernel), cv=3, ensemble=False).fit(before.apply(rows), labels)
+    head = EstimatorHead(svm_to_onnx(fitted, before), 0.0)
     asked = np.concatenate([rows, rows_like(kind, 2000, seed=2)])
-    np.testing.assert_allclose(head.scores(asked), machine.predict_proba(before.apply(asked)), rtol=0, atol=WORST)
+    np.testing.assert_allclose(head.scores(asked), fitted.predict_proba(before.apply(asked)), rtol=0, atol=WORST)

@@ -60,7 +60,7 @@ def test_it_scores_as_scikit_learn_does(classes, asked, weighted, tmp_path):
     np.testing.assert_array_equal(again.scores(vectors), head.scores(vectors))
 
 
-def test_scores_are_calibrated_on_images_that_the_machine_did_not_see():
+def test_scores_are_calibrated_on_images_that_were_not_in_the_fit():
     generator = np.random.default_rng(0)
     vectors, labels = generator.normal(size=(120, 40)).astype(np.float32), np.arange(120) % 2  # nothing to learn
     head, _ = svm.fit(

@@ -1,5 +1,8 @@
 import contextlib
 import dataclasses
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -78,8 +81,27 @@ def test_an_interrupted_cache_leaves_nothing_behind(manifest, tmp_path):
     rows = readable_rows(manifest)
     with pytest.raises(KeyboardInterrupt):
         decode_cache(manifest, rows, RECIPE, cache=tmp_path / "cache", progress=Impatient())
-    assert not (tmp_path / "cache" / "pixels").exists()
+    assert [path.suffix for path in (tmp_path / "cache" / "pixels").iterdir()] == [".lock"]
     assert decode_cache(manifest, rows, RECIPE, cache=tmp_path / "cache").any(axis=(1, 2, 3)).all()
+
+
+def test_two_who_want_the_same_images_decode_them_once(manifest, tmp_path):
+    rows, titles, both = readable_rows(manifest), [], threading.Barrier(2, timeout=20)
+
+    class Noting(SilentProgress):
+        def task(self, title, total):
+            titles.append(title)
+            time.sleep(0.2)
+            return super().task(title, total)
+
+    def decoded(_):
+        both.wait()
+        return decode_cache(manifest, rows, RECIPE, cache=tmp_path / "cache", progress=Noting())
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(decoded, range(2))
+    np.testing.assert_array_equal(one, other)
+    assert len(titles) == 1
 
 
 def test_batches_follow_the_rows(manifest, tmp_path):

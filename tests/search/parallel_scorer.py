@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitrail.engine import Crew
+from vitrail.engine import WorkerPool
 from vitrail.errors import UsageError, VitrailError
 from vitrail.search import run_trials
 from vitrail.settings import SearchSettings
@@ -54,13 +54,22 @@ class NotingScorer:
         return [json.loads(line) for line in self.notes.read_text().splitlines()] if self.notes.exists() else []
 
 
+@dataclass(frozen=True)
+class SlowLater(NotingScorer):
+    """The first fold is scored at once, the others take a second."""
+
+    def __call__(self, parameters, place, fold):
+        time.sleep(min(fold, 1))
+        return super().__call__(parameters, place, fold)
+
+
 def search(folder, scorer, *, workers, space=GRID, folds=3, **settings):
-    with Crew(workers) as crew:
-        return run_trials("m", space, SearchSettings(**settings), scorer, folds=folds, seed=0, folder=folder, crew=crew)
+    with WorkerPool(workers) as pool:
+        return run_trials("m", space, SearchSettings(**settings), scorer, folds=folds, seed=0, folder=folder, pool=pool)
 
 
 if __name__ == "__main__":  # a search in a process that a test kills
-    import test_working as tests
+    import test_fold_queue as tests
 
     method, target, pause = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
     tests.search(target / "search", tests.NotingScorer(target / "notes", pause), workers=2, **tests.SPACES[method])

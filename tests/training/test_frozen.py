@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from vitrail.preprocess import normalise
 from vitrail.progress import SILENT, SilentProgress
 from vitrail.study import AugmentSettings, DataSettings, FinetuneSettings, PreprocessSettings, Study, TrainingSettings
 from vitrail.training import Job, frozen, train
+from vitrail.training.device import ComputeDevice
 from vitrail.training.state import TrainingState
 
 NOT_CHANGED = AugmentSettings(rotation=0, zoom=0, translation=0, brightness=0, contrast=0)
@@ -76,7 +78,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_training_is_the_same_as_without_and_each_image_passes_once(case, data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(frozen, "frozen_once", lambda network, examples, training, **_: examples)
+        patch.setattr(frozen, "frozen_once", lambda network, examples, training, **_: contextlib.nullcontext(examples))
         before, _ = trained(tmp_path / "before", data, CASES[case])
     passed = forwards(monkeypatch)
     once, _ = trained(tmp_path / "once", data, CASES[case])
@@ -87,6 +89,7 @@ def test_the_training_is_the_same_as_without_and_each_image_passes_once(case, da
     parts = {part for part, _ in passed}
     assert len(parts) == (2 if case == "partial in two phases" else 1)
     assert sum(count for _, count in passed) == images * len(parts)
+    assert max(count for _, count in passed) == CASES[case].training.batch_size
     assert not list(tmp_path.rglob("*frozen*"))
 
 
@@ -127,6 +130,33 @@ def test_what_is_too_large_is_computed_every_time_and_it_is_said(data, tmp_path,
     assert any("too much to keep" in text for text in heard.said)
 
 
+def test_what_would_fill_the_disk_is_computed_every_time_and_it_is_said(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(frozen.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    heard = Heard()
+    trained(tmp_path, data, asked(strategy="frozen", epochs=1), progress=heard)
+    assert any("more than half of the 0.0 GiB" in text for text in heard.said)
+
+
+def test_in_mixed_precision_nothing_is_kept_and_it_is_said(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(frozen, "choose_device", lambda _: ComputeDevice(torch.device("cpu"), torch.bfloat16))
+    heard, passed = Heard(), forwards(monkeypatch)
+    trained(tmp_path, data, asked(strategy="frozen", epochs=1), progress=heard)
+    assert passed == [] and any("mixed precision" in text for text in heard.said)
+
+
+def test_what_was_kept_of_the_first_phase_is_gone_in_the_second(data, tmp_path, monkeypatch):
+    found = []
+
+    def compute(self, part, size, *, original=frozen.FrozenExamples._compute):
+        found.append((part, list(self._folder.iterdir())))
+        return original(self, part, size)
+
+    monkeypatch.setattr(frozen.FrozenExamples, "_compute", compute)
+    trained(tmp_path, data, CASES["partial in two phases"])
+    assert [part for part, _ in found] == ["embedding", "model.maxpool"]
+    assert [files for _, files in found] == [[], []]
+
+
 def test_turned_copies_of_small_classes_are_kept_as_turned(tmp_path, monkeypatch, data):
     parts = list(data.split.parts)
     small = [row for row in data.split.rows("train") if data.manifest.labels[row] == 0][2:]
@@ -136,7 +166,7 @@ def test_turned_copies_of_small_classes_are_kept_as_turned(tmp_path, monkeypatch
     settings = asked(strategy="frozen")
     settings = settings.model_copy(update={"training": settings.training.model_copy(update={"imbalance": "rotations"})})
     with monkeypatch.context() as patch:
-        patch.setattr(frozen, "frozen_once", lambda network, examples, training, **_: examples)
+        patch.setattr(frozen, "frozen_once", lambda network, examples, training, **_: contextlib.nullcontext(examples))
         before, _ = trained(tmp_path / "before", unequal, settings)
     once, _ = trained(tmp_path / "once", unequal, settings)
     losses = [[one.training_loss for one in model.training.epochs] for model in (before, once)]

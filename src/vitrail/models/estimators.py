@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,13 +91,13 @@ def standardised(embedding: FloatArray, *, components: int | None, seed: int) ->
 
 
 def to_onnx(estimator: Any, dimension: int, *, after: Standardised | None = None) -> bytes:
-    """Return a fitted classifier of scikit-learn as a serialised ONNX model.
+    """Return a fitted classifier of trees of scikit-learn as a serialised ONNX model.
 
     Trees decide for every float32 vector as they do in scikit-learn, which compares with thresholds in double precision: of a
     threshold between two neighbours in single precision, the lower one is kept.
 
     Args:
-        estimator: Fitted; a classifier or a pipeline that ends in one.
+        estimator: Fitted.
         dimension: Number of its features.
         after: What the features go through before it sees them; ``None``: nothing.
 
@@ -109,17 +108,15 @@ def to_onnx(estimator: Any, dimension: int, *, after: Standardised | None = None
     from skl2onnx.common.data_types import FloatTensorType
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Attribute `prob[AB]_`", FutureWarning)  # skl2onnx asks for what is no longer used
-        graph = convert_sklearn(
-            estimator,
-            name="estimator",  # else a random one: the same model would not be the same bytes
-            initial_types=[("X", FloatTensorType([None, dimension]))],
-            options={"zipmap": False},
-            custom_conversion_functions={HistGradientBoostingClassifier: _convert_boosted},
-        )
+    graph = convert_sklearn(
+        estimator,
+        name="estimator",  # else a random one: the same model would not be the same bytes
+        initial_types=[("X", FloatTensorType([None, dimension]))],
+        options={"zipmap": False},
+        custom_conversion_functions={HistGradientBoostingClassifier: _convert_boosted},
+    )
     for name, values in _nodes(estimator).items():
-        _tell(graph, name, values)
+        _overwrite(graph, name, values)
     if after is not None:
         after.before(graph)
     return bytes(graph.SerializeToString())
@@ -129,12 +126,11 @@ def _nodes(estimator: Any) -> dict[str, list[float]]:
     """Return what ONNX keeps of the nodes of all trees, tree by tree, by its name there: thresholds (of leaves: 0), and how much
     of the training images went through each; nothing where there are no trees.
     """
-    last = getattr(estimator, "steps", [("", estimator)])[-1][1]
-    if hasattr(last, "_predictors"):  # boosted trees of scikit-learn
-        grown = [tree.nodes for of_round in last._predictors for tree in of_round]
+    if hasattr(estimator, "_predictors"):  # boosted trees of scikit-learn
+        grown = [tree.nodes for of_round in estimator._predictors for tree in of_round]
         trees = [(nodes["is_leaf"] == 1, nodes["num_threshold"], nodes["count"]) for nodes in grown]
     else:
-        found = [tree.tree_ for tree in getattr(last, "estimators_", []) if hasattr(tree, "tree_")]
+        found = [tree.tree_ for tree in getattr(estimator, "estimators_", []) if hasattr(tree, "tree_")]
         trees = [(tree.children_left < 0, tree.threshold, tree.weighted_n_node_samples) for tree in found]
     if not trees:
         return {}
@@ -152,16 +148,23 @@ def _below(thresholds: Values) -> FloatArray:
     return np.where(nearest > thresholds, np.nextafter(nearest, np.float32(-np.inf)), nearest)
 
 
-def _tell(graph: Any, name: str, values: list[float]) -> None:
-    """Write what is known of all nodes where skl2onnx has rounded it (thresholds, to the nearest) or written ones (visits).
+def _overwrite(graph: Any, name: str, values: list[float]) -> None:
+    """Write what is known of all nodes over what skl2onnx has rounded (thresholds, to the nearest) or written as ones (visits).
 
     Visits change no answer; explanations need them: what a tree expects where it is not told a feature is the mean of both ways,
     by their visits.
+
+    Raises:
+        RuntimeError: The graph has no such list, several, or one of another length: skl2onnx writes trees in another way now.
     """
-    for node in graph.graph.node:
-        for attribute in node.attribute:
-            if attribute.name == name and len(attribute.floats) == len(values):
-                attribute.floats[:] = values
+    found = [attribute for node in graph.graph.node for attribute in node.attribute if attribute.name == name]
+    lengths = [len(attribute.floats) for attribute in found]
+    if lengths != [len(values)]:
+        raise RuntimeError(
+            f"an ONNX graph of trees must have one list {name} of {len(values)} numbers; found lists of {lengths} numbers. This "
+            "version of skl2onnx is not one that vitrail knows."
+        )
+    found[0].floats[:] = values
 
 
 def _convert_boosted(scope: Any, operator: Any, container: Any) -> None:

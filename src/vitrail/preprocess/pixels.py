@@ -13,7 +13,7 @@ from vitrail.engine import map_in_order
 from vitrail.preprocess.recipe import prepare
 from vitrail.progress import SILENT, Progress
 from vitrail.records import ByteArray, IntArray, Manifest, Placement, Recipe
-from vitrail.storage import fingerprint, versions, whole_file
+from vitrail.storage import FOR_EVER, fingerprint, locked, versions, whole_file
 
 
 def prepare_file(source: Path | bytes, recipe: Recipe) -> tuple[ByteArray, Placement]:
@@ -97,12 +97,18 @@ def decode_cache(manifest: Manifest, rows: IntArray, recipe: Recipe, *, cache: P
     content = fingerprint([manifest.files[row].sha256 for row in rows], versions("pillow"))
     path = cache / "pixels" / f"{content}-{recipe.pixels_fingerprint}.npy"
     if not path.exists():
-        shape = (len(rows), recipe.size, recipe.size, recipe.channels)
-        task = progress.task(f"Decoding at {recipe.size} px", len(rows))
-        # Written as a plain file and mapped only when whole: writing into a map kills the process when the disk is full.
-        with whole_file(path) as temporary, task as advance, temporary.open("wb") as stream:
-            np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            for batch in pixel_batches(manifest, rows, recipe, batch_size=64):
-                stream.write(batch.tobytes())
-                advance(len(batch))
+        with locked(path, wait=FOR_EVER):  # another process may be decoding the same images: wait for it and take its
+            if not path.exists():
+                _decode_all(manifest, rows, recipe, path=path, progress=progress)
     return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+
+
+def _decode_all(manifest: Manifest, rows: IntArray, recipe: Recipe, *, path: Path, progress: Progress) -> None:
+    shape = (len(rows), recipe.size, recipe.size, recipe.channels)
+    task = progress.task(f"Decoding at {recipe.size} px", len(rows))
+    # Written as a plain file and mapped only when whole: writing into a map kills the process when the disk is full.
+    with whole_file(path) as temporary, task as advance, temporary.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for batch in pixel_batches(manifest, rows, recipe, batch_size=64):
+            stream.write(batch.tobytes())
+            advance(len(batch))

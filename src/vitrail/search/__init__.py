@@ -3,6 +3,7 @@
 from vitrail.search.candidates import candidate, check_space, grid_of
 from vitrail.search.cross_validation import CandidateScorer, fold_splits, score_fold, shared_cores
 from vitrail.search.describe import describe_search
+from vitrail.search.search_models import search_models
 from vitrail.search.trials import FINISHED, Searched, Trial, best_of, run_trials
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "grid_of",
     "run_trials",
     "score_fold",
+    "search_models",
     "shared_cores",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,8 @@ import numpy as np
 from vitrail.engine import available_cores, limited_to
 from vitrail.evaluation import OVERALL_METRICS
 from vitrail.models import FAMILIES, stops_early, weighted_mean
-from vitrail.preprocess import VIEWS, pixel_batches, seen
+from vitrail.preprocess import VIEWS, View, pixel_batches, seen
+from vitrail.progress import SILENT, Progress
 from vitrail.records import AuditReport, Manifest, Split
 from vitrail.search.candidates import candidate
 from vitrail.split import Folds, draw_rows
@@ -77,8 +77,7 @@ def score_fold(study: Study, settings: ModelSettings, job: Job) -> dict[str, flo
         job = replace(job, split=replace(job.split, parts=parts))
     trained = train(settings, replace(job, study=study))
     rows = job.split.rows("test")
-    # `auto` is decided on validation images, which here may train: it counts as none.
-    views = VIEWS.get(settings.test_time_augmentation, VIEWS["none"])
+    views = views_of(settings)
     if FAMILIES[settings.model].training == "network":  # used once: nothing to keep
         batches = pixel_batches(job.manifest, rows, trained.embedder.recipe, batch_size=32)
         embedded = [[trained.embedder.embed(seen(batch, view)) for view in views] for batch in batches]
@@ -91,6 +90,12 @@ def score_fold(study: Study, settings: ModelSettings, job: Job) -> dict[str, flo
     truth = job.manifest.labels[rows]
     weights = np.ones((1, len(rows)))
     return {name: float(metric.compute(truth, probabilities, weights)[0]) for name, metric in OVERALL_METRICS.items()}
+
+
+def views_of(settings: ModelSettings) -> tuple[View, ...]:
+    """Return how a candidate looks at a fold's images. ``auto`` is decided on validation images, which here may train: it counts
+    as none."""
+    return VIEWS.get(settings.test_time_augmentation, VIEWS["none"])
 
 
 @dataclass(frozen=True)
@@ -118,25 +123,25 @@ class CandidateScorer:
 
         Args:
             parameters: Dotted key below the model -> value.
-            place: For what is under way; gone at the end.
+            place: For what is under way: whoever has written the scores removes it.
             fold: Which one.
         """
         new, settings = candidate(self.study, self.model, parameters)
         place.mkdir(parents=True, exist_ok=True)
         with limited_to(self.threads, "scipy.linalg", "sklearn.linear_model", *(["torch"] if stops_early(settings) else [])):
-            scores = score_fold(new, settings, Job(new, self.manifest, self.splits[fold], place, self.cache))
-        shutil.rmtree(place)
-        return scores
+            return score_fold(new, settings, Job(new, self.manifest, self.splits[fold], place, self.cache))
 
 
-def shared_cores(study: Study, models: Iterable[str]) -> tuple[int, int]:
-    """Return how many folds of a search are trained at the same time, and the cores for each.
+def shared_cores(study: Study, models: Iterable[str], progress: Progress = SILENT) -> tuple[int, int]:
+    """Return how many folds of a search are trained at the same time, and the cores for each; results depend on the cores alone.
 
-    Not more than the machine has cores for, whatever the settings: results do not depend on it.
+    On the CPU these are not more folds than the machine has cores for, whatever the settings. On an accelerator they are as many
+    as the settings say: what limits them there is its memory, of which nothing is known here.
 
     Args:
         study: Its search settings, and where its models train.
         models: Names of those that are searched.
+        progress: Told where there are fewer than the settings say.
     """
     cores, search = available_cores(), study.search
     searched = [model for model in study.models if model.name in set(models)]
@@ -144,7 +149,13 @@ def shared_cores(study: Study, models: Iterable[str]) -> tuple[int, int]:
         return search.workers or 1, search.threads or cores
     threads = search.threads or max(1, cores // SHARES)
     most = max(1, cores // threads)
-    return min(search.workers or most, most), threads
+    workers = min(search.workers or most, most)
+    if search.workers and search.workers > workers:
+        progress.say(
+            f"search.workers: {workers} of the {search.workers} folds asked for are trained at a time, as this machine has "
+            f"{cores} cores and each takes {threads} (search.threads)"
+        )
+    return workers, threads
 
 
 def _accelerated(study: Study, model: ModelSettings) -> bool:

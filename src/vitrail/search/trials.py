@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from vitrail.engine import Crew
+from vitrail.engine import WorkerPool
 from vitrail.progress import SILENT, Progress
 from vitrail.search.candidates import Space, grid_of, trials_of, whole
 from vitrail.search.cross_validation import SCORE
-from vitrail.search.working import Candidates, Fold, ScoreFold, number_of
+from vitrail.search.fold_queue import Fold, FoldQueue, ScoreFold, number_of
+from vitrail.search.sent_once import sent_once
 from vitrail.settings import RangeSettings, SearchSettings
 
 if TYPE_CHECKING:
@@ -86,12 +87,13 @@ def run_trials(
     folds: int,
     seed: int,
     folder: Path,
-    crew: Crew | None = None,
+    pool: WorkerPool | None = None,
+    prepare: Callable[[Mapping[str, Any]], None] | None = None,
     progress: Progress = SILENT,
 ) -> Searched:
     """Try candidates of one model until there are as many as asked.
 
-    Folds are scored at the same time by the crew's workers: those of a trial, and those of the trials after it. Trials are told
+    Folds are scored at the same time by the pool's workers: those of a trial, and those of the trials after it. Trials are told
     in the order in which they were asked for, so that all is as it would be with one worker. Under ``tpe`` a trial is asked for
     when the one before it is told, for what it proposes depends on that.
 
@@ -103,32 +105,34 @@ def run_trials(
         space: What may be tried.
         search: How.
         score_fold: Scores a candidate on one fold; a :class:`VitrailError` from it makes the trial a failed one. Is pickled where
-            the crew has several workers.
+            the pool has several workers.
         folds: Number of folds, over all repeats.
         seed: Same seed, same candidates, as long as scores are the same.
         folder: Of this model's search.
-        crew: Who scores the folds; ``None``: this process, one after another.
+        pool: Who scores the folds; ``None``: this process, one after another.
+        prepare: Does what all folds of a candidate share, in this process, before the first begins; ``None``: nothing.
         progress: Told of every fold.
     """
     optuna_study = _open(folder, search, seed=seed)
     wanted = trials_of(search, space)
     _take_up(optuna_study, grid_of(space) if search.method == "grid" else [])
     title = f"{model}: searching"
-    with progress.task(title, wanted * folds) as advance:
+    pool = pool or WorkerPool(1)
+    with progress.task(title, wanted * folds) as advance, sent_once(score_fold, pool, folder) as sent:
         ended = _ended(optuna_study)
         advance(len(ended) * folds)
-        candidates = Candidates(
-            lambda: _ask(optuna_study, space),
-            score_fold,
-            crew or Crew(1),
+        queue = FoldQueue(
+            lambda: _ask(optuna_study, space, prepare),
+            sent,
+            pool,
             folds=folds,
             folder=folder / "trials",
             ahead=search.method != "tpe",
         )
         while len(ended) < wanted:
-            trial, scores = candidates.next(left=wanted - len(ended))
+            trial, scores = queue.next(left=wanted - len(ended))
             _run_trial(trial, scores, folds=folds, study=optuna_study, advance=advance)
-            candidates.drop()
+            queue.drop()
             ended = _ended(optuna_study)
             advance(0, _standing(ended, wanted))
     trials = tuple(_trial(number, frozen, space) for number, frozen in enumerate(ended, start=1))
@@ -141,9 +145,14 @@ def best_of(trials: Sequence[Trial]) -> int:
     return max(complete, key=lambda trial: (trial.score, -trial.number)).number if complete else 0
 
 
-def _ask(study: optuna.Study, space: Space) -> tuple[optuna.Trial, dict[str, Any]]:
+def _ask(
+    study: optuna.Study, space: Space, prepare: Callable[[Mapping[str, Any]], None] | None
+) -> tuple[optuna.Trial, dict[str, Any]]:
     trial = study.ask(_distributions(space))
-    return trial, _decoded(trial.params, space)
+    parameters = _decoded(trial.params, space)
+    if prepare is not None:
+        prepare(parameters)
+    return trial, parameters
 
 
 def _run_trial(

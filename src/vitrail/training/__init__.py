@@ -7,7 +7,7 @@ from vitrail.training.combine import Combined, combine, packed_as
 from vitrail.training.features import features
 from vitrail.training.schedules import check_schedule
 from vitrail.training.scoring import score_rows, view_scores
-from vitrail.training.train import Job, Trained, check_device, train
+from vitrail.training.train import Job, Trained, check_device, frozen_embedder, train
 
 __all__ = [
     "BASELINES",
@@ -22,6 +22,7 @@ __all__ = [
     "combine",
     "features",
     "fit_baseline",
+    "frozen_embedder",
     "packed_as",
     "score_rows",
     "train",

@@ -15,7 +15,7 @@ from vitrail.models import Embedder
 from vitrail.preprocess import PLAIN, View, pixel_batches, seen
 from vitrail.progress import SILENT, Progress
 from vitrail.records import FloatArray, IntArray, Manifest
-from vitrail.storage import locked, write_bytes
+from vitrail.storage import FOR_EVER, locked, write_bytes
 from vitrail.training.imbalance import turned
 
 SHARD = 512
@@ -23,7 +23,6 @@ SHARD = 512
 run forms the same batches."""
 BATCH = 32
 """Images per call of the embedder."""
-FOR_EVER = -1.0
 
 
 def features(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +22,9 @@ from vitrail.training.device import choose_device
 from vitrail.training.examples import PixelExamples
 
 BATCH = 32
-"""Images that pass the frozen layers at a time."""
+"""Images that pass the frozen layers at a time; fewer where a step has fewer."""
 LARGEST = 4 * 2**30
-"""Most bytes on disk that are kept for one model."""
+"""Most bytes on disk that are kept at a time."""
 
 
 @runtime_checkable
@@ -46,6 +48,7 @@ class PartlyFrozen(Protocol):
         ...
 
 
+@contextlib.contextmanager
 def frozen_once(
     network: torch.nn.Module,
     examples: PixelExamples,
@@ -54,16 +57,18 @@ def frozen_once(
     folder: Path,
     name: str,
     progress: Progress,
-) -> PixelExamples | FrozenExamples:
-    """Return examples that give what a network's frozen layers made of an image, where they have to do so only once.
+) -> Iterator[PixelExamples | FrozenExamples]:
+    """Give examples that hold what a network's frozen layers made of an image, where they have to do so only once.
 
     In full precision they do where images are not augmented. The same seed gives the same weights bit for bit on the CPU, also
     after a kill. Against layers that are computed in every epoch the last digits may differ, as those of a sum do when its batch
-    has another size: what is kept was computed in batches of :data:`BATCH`.
+    has another size.
 
     Augmented images are others in every epoch: their frozen layers are computed every time, and a fixed set of variants would be
     another training. In mixed precision, too, they are computed every time: validation is in full precision, and would need what
     is kept a second time.
+
+    What is kept goes when the context ends, and after a kill with whatever else was unfinished.
 
     Args:
         network: Before its first epoch, on the CPU.
@@ -74,22 +79,26 @@ def frozen_once(
         progress: Told what is done.
     """
     if not isinstance(network, PartlyFrozen) or not network.freezes:
-        return examples
-    if examples.augmentation is not None:
+        yield examples
+    elif examples.augmentation is not None:
         progress.say(f"{name}: augmented images are others in every epoch, so that frozen layers are computed in each of them")
-        return examples
-    if choose_device(training).products is not None:
-        return examples
-    some = np.arange(min(2, len(examples.training_labels)))
-    network.find_frozen(examples.training_batch(some, np.random.default_rng(0)))
-    return FrozenExamples(network, examples, folder=folder, name=name, progress=progress)
+        yield examples
+    elif choose_device(training).products is not None:
+        progress.say(f"{name}: frozen layers are computed in every epoch: training is in mixed precision, validation is not")
+        yield examples
+    else:
+        some = np.arange(min(2, len(examples.training_labels)))
+        network.find_frozen(examples.training_batch(some, np.random.default_rng(0)))
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".frozen-", suffix=".partial", ignore_cleanup_errors=True) as place:
+            yield FrozenExamples(network, examples, folder=Path(place), name=name, progress=progress)
 
 
 class FrozenExamples:
     """Examples of a network whose first layers stay fixed: what these gave, read from disk; pixels where nothing is fixed.
 
-    What is kept is float32, as it was computed: no bit is lost. It goes when the object does, and after a kill with whatever else
-    was unfinished.
+    What is kept is float32, as it was computed: no bit is lost. Of a network that is frozen up to another place later, what was
+    kept before is removed then.
 
     Args:
         network: Says up to where it is frozen, in the epoch that is under way.
@@ -103,41 +112,44 @@ class FrozenExamples:
         self.training_labels = examples.training_labels
         self.validation_labels = examples.validation_labels
         self._network, self._examples = network, examples
-        self._name, self._progress = name, progress
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = tempfile.TemporaryDirectory(dir=folder, prefix=".frozen-", suffix=".partial", ignore_cleanup_errors=True)
-        self._kept: dict[str, _Kept | None] = {}
+        self._folder, self._name, self._progress = folder, name, progress
+        self._part = ""
+        self._kept: _Kept | None = None
 
     def training_batch(self, positions: IntArray, generator: np.random.Generator) -> torch.Tensor:
         """See :class:`vitrail.training.fit.Examples`."""
-        kept = self._of_this_epoch()
+        kept = self._of_this_epoch(len(positions))
         return self._examples.training_batch(positions, generator) if kept is None else kept[positions]
 
     def validation_batch(self, positions: IntArray) -> torch.Tensor:
         """See :class:`vitrail.training.fit.Examples`."""
-        kept = self._of_this_epoch()
+        kept = self._of_this_epoch(len(positions))
         return self._examples.validation_batch(positions) if kept is None else kept[len(self.training_labels) + positions]
 
-    def _of_this_epoch(self) -> _Kept | None:
-        """Return what is kept of the part that is frozen now: of the training images, then of the validation images."""
-        part = self._network.frozen_up_to
-        if part and part not in self._kept:
-            self._kept[part] = self._compute(part)
-        return self._kept[part] if part else None
+    def _of_this_epoch(self, wanted: int) -> _Kept | None:
+        """Return what is kept of the part that is frozen now: of the training images, then of the validation images.
 
-    def _compute(self, part: str) -> _Kept | None:
+        Args:
+            wanted: Images that are asked for: so many at a time fit into memory, as far as anybody knows.
+        """
+        part = self._network.frozen_up_to
+        if part != self._part:
+            self._part, self._kept = "", None
+            for earlier in self._folder.iterdir():
+                earlier.unlink()
+            self._kept = self._compute(part, min(BATCH, wanted)) if part else None
+            self._part = part
+        return self._kept
+
+    def _compute(self, part: str, size: int) -> _Kept | None:
+        """Compute what a part gives for all images, so many at a time; ``None``: it is too much to keep."""
         count = len(self.training_labels) + len(self.validation_labels)
-        batches = self._batches()
+        batches = self._batches(size)
         first = next(batches)
         by_channel = first.ndim == 4 and not first.is_contiguous()  # channels_last: rows of the file are as they lie in memory
-        needed = count * first[0].nbytes
-        if needed > LARGEST:
-            self._progress.say(
-                f"{self._name}: what its frozen layers give for all images takes {needed / 2**30:.1f} GiB, too much to keep: it "
-                "is computed in every epoch"
-            )
+        if not self._fits(count * first[0].nbytes):
             return None
-        path = Path(self._folder.name) / f"{part}.npy"
+        path = self._folder / f"{part}.npy"
         shape = (count, *(first.permute(0, 2, 3, 1) if by_channel else first).shape[1:])
         task = self._progress.task(f"{self._name}: frozen layers", count)
         with whole_file(path) as temporary, task as advance, temporary.open("wb") as stream:
@@ -147,12 +159,26 @@ class FrozenExamples:
                 advance(len(batch))
         return _Kept(path, by_channel=by_channel)
 
-    def _batches(self) -> Iterator[torch.Tensor]:
+    def _fits(self, needed: int) -> bool:
+        """Return whether so many bytes may be kept, and say so where they may not."""
+        free = shutil.disk_usage(self._folder).free
+        if needed <= min(LARGEST, free // 2):
+            return True
+        why = (
+            "too much to keep" if needed > LARGEST else f"more than half of the {free / 2**30:.1f} GiB that are free on its disk"
+        )
+        self._progress.say(
+            f"{self._name}: what its frozen layers give for all images takes {needed / 2**30:.1f} GiB, {why}: it is computed in "
+            "every epoch"
+        )
+        return False
+
+    def _batches(self, size: int) -> Iterator[torch.Tensor]:
         """Give what the frozen part makes of all images, in order."""
         nothing_drawn = np.random.default_rng(0)
-        for rows in _in_batches(len(self.training_labels)):
+        for rows in _in_batches(len(self.training_labels), size):
             yield self._network.frozen_part(self._examples.training_batch(rows, nothing_drawn))
-        for rows in _in_batches(len(self.validation_labels)):
+        for rows in _in_batches(len(self.validation_labels), size):
             yield self._network.frozen_part(self._examples.validation_batch(rows))
 
 
@@ -168,6 +194,6 @@ class _Kept:
         return rows.permute(0, 3, 1, 2) if self._by_channel else rows
 
 
-def _in_batches(count: int) -> Iterator[IntArray]:
-    for start in range(0, count, BATCH):
-        yield np.arange(start, min(start + BATCH, count))
+def _in_batches(count: int, size: int) -> Iterator[IntArray]:
+    for start in range(0, count, size):
+        yield np.arange(start, min(start + size, count))

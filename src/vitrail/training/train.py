@@ -128,11 +128,26 @@ def check_device(settings: ModelSettings, training: TrainingSettings, *, source:
         choose_device(training, source=source, key=f"models.{settings.name}.training")
 
 
+def frozen_embedder(settings: ModelSettings, job: Job) -> DescriptorEmbedder | OnnxEmbedder | None:
+    """Return what makes the features that a model trains on, as training does; ``None``: it trains on pixels.
+
+    Raises:
+        VitrailError: It cannot be made, and why.
+    """
+    family, preprocess = family_module(settings.model), job.study.preprocess_for(settings)
+    made: DescriptorEmbedder | OnnxEmbedder | None = None
+    match FAMILIES[settings.model].training:
+        case "grown":
+            made = family.embedder(settings, make_recipe(preprocess, size=OPEN_SIZE))
+        case "probe":
+            made = family.embedder(settings, preprocess, cache=job.cache, progress=job.progress)
+    return made
+
+
 def _grow(settings: Any, job: Job) -> Trained:
     """Fit an estimator on hand-made features in one go."""
     family = family_module(settings.model)
-    recipe = make_recipe(job.study.preprocess_for(settings), size=OPEN_SIZE)
-    embedder = family.embedder(settings, recipe)
+    embedder: Any = frozen_embedder(settings, job)
     chosen = _balanced(settings, job)
     rows = job.training_rows[chosen.positions]
     title = f"{settings.name}: features"
@@ -149,7 +164,7 @@ def _grow(settings: Any, job: Job) -> Trained:
 def _probe(settings: Any, job: Job) -> Trained:
     """Compute the frozen features once, then train a head on them: linear in one go, dense layers epoch by epoch."""
     family = family_module(settings.model)
-    embedder = family.embedder(settings, job.study.preprocess_for(settings), cache=job.cache, progress=job.progress)
+    embedder: Any = frozen_embedder(settings, job)
     chosen = _balanced(settings, job)
     count = len(chosen.positions)
     rows = np.concatenate([job.training_rows[chosen.positions], job.validation_rows])
@@ -237,16 +252,17 @@ def _network(settings: Any, job: Job) -> Trained:
         turns=chosen.turns if chosen.turns.any() else None,
     )
     training = job.study.training_for(settings)
-    outcome = fit(
-        network,
-        frozen_once(network, examples, training, folder=job.folder, name=settings.name, progress=job.progress),
-        classes=classes,
-        settings=training,
-        seed=seed_of(start, job.study.seed),
-        checkpoint=job.folder / "checkpoint.pt",
-        progress=job.progress,
-        title=f"{settings.name}: training",
-    )
+    with frozen_once(network, examples, training, folder=job.folder, name=settings.name, progress=job.progress) as shown:
+        outcome = fit(
+            network,
+            shown,
+            classes=classes,
+            settings=training,
+            seed=seed_of(start, job.study.seed),
+            checkpoint=job.folder / "checkpoint.pt",
+            progress=job.progress,
+            title=f"{settings.name}: training",
+        )
     told = _outcome(network, outcome)
     if start is not None:
         kept_start = start_is_best(start, outcome, job.study.training_for(settings))

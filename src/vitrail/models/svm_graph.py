@@ -1,7 +1,7 @@
 """A calibrated support vector machine of scikit-learn as an ONNX graph in double precision.
 
-ONNX has an operator for such machines, in single precision. A machine for more than two classes counts votes of pairs: where a
-vote is close, single precision casts it otherwise for some images, and a vote moves a score far.
+ONNX has an operator for support vector machines, in single precision. For more than two classes they count votes of pairs: where
+a vote is close, single precision casts it otherwise for some images, and a vote moves a score far.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class _Graph:
         return str(self.nodes[-1].output[0])
 
 
-def machine_to_onnx(calibrated: Any, before: Standardised) -> bytes:
-    """Return a machine as a serialised ONNX model.
+def svm_to_onnx(calibrated: Any, before: Standardised) -> bytes:
+    """Return a calibrated support vector machine as a serialised ONNX model.
 
     Args:
         calibrated: A fitted ``CalibratedClassifierCV`` of one ``SVC`` with a linear or an RBF kernel, ``ensemble=False``,
             ``method="sigmoid"``, on classes 0 to n - 1.
-        before: What the features go through before the machine sees them.
+        before: What the features go through before the support vector machine sees them.
 
     Returns:
         A graph with one input (n, dimension) float32 and two outputs: the classes, and their scores (n, classes) float32.
@@ -82,28 +82,28 @@ def machine_to_onnx(calibrated: Any, before: Standardised) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _decisions(graph: _Graph, machine: Any, seen: str) -> str:
-    """Add the distances of a machine: one where there are two classes, else one per pair of them, positive for the first."""
-    vectors = np.asarray(machine.support_vectors_, dtype=np.float64)
+def _decisions(graph: _Graph, svm: Any, seen: str) -> str:
+    """Add the distances to the borders: one where there are two classes, else one per pair of them, positive for the first."""
+    vectors = np.asarray(svm.support_vectors_, dtype=np.float64)
     products = graph.add("MatMul", seen, graph.constant(vectors.T))
-    if machine.kernel == "rbf":
+    if svm.kernel == "rbf":
         lengths = graph.add("ReduceSum", graph.add("Mul", seen, seen), graph.constant([1], np.int64))
         twice = graph.add("Mul", products, graph.constant([2.0]))
         distances = graph.add("Sub", graph.add("Add", lengths, graph.constant((vectors**2).sum(axis=1))), twice)
-        products = graph.add("Exp", graph.add("Mul", distances, graph.constant([-machine._gamma])))
-    weights = graph.constant(_pair_weights(machine))
-    return graph.add("Add", graph.add("MatMul", products, weights), graph.constant(machine.intercept_))
+        products = graph.add("Exp", graph.add("Mul", distances, graph.constant([-svm._gamma])))
+    weights = graph.constant(_pair_weights(svm))
+    return graph.add("Add", graph.add("MatMul", products, weights), graph.constant(svm.intercept_))
 
 
-def _pair_weights(machine: Any) -> Values:
+def _pair_weights(svm: Any) -> Values:
     """Return the weight of every support vector in every distance, shape (vectors, distances).
 
     For more than two classes libsvm keeps, for a vector, one weight per other class, in the order of the classes.
     """
-    weights, classes = np.asarray(machine.dual_coef_, dtype=np.float64), len(machine.classes_)
+    weights, classes = np.asarray(svm.dual_coef_, dtype=np.float64), len(svm.classes_)
     if classes == 2:
         return weights.T
-    ends = np.concatenate([[0], np.cumsum(machine.n_support_)])
+    ends = np.concatenate([[0], np.cumsum(svm.n_support_)])
     pairs = list(itertools.combinations(range(classes), 2))
     made = np.zeros((weights.shape[1], len(pairs)))
     for number, (first, second) in enumerate(pairs):

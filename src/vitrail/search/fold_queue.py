@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrail.engine import Crew
+from vitrail.engine import WorkerPool
 from vitrail.errors import UsageError, VitrailError
 from vitrail.search.cross_validation import SCORE
-from vitrail.storage import fingerprint, locked, read_record, write_record
+from vitrail.storage import FOR_EVER, fingerprint, locked, read_record, write_record
 
 if TYPE_CHECKING:
     import optuna
@@ -24,8 +25,6 @@ ScoreFold = Callable[[Mapping[str, Any], Path, int], FoldScores]
 """What scores a candidate (parameters, folder for what is under way) on one fold, counted from 0."""
 Asked = tuple["optuna.Trial", dict[str, Any]]
 
-ORPHANED = 120.0
-"""Seconds within which a worker of a search that was killed has ended."""
 KILLED = (
     "its process was killed on fold {fold}, also when it ran alone; most often memory runs out. Lower its size or its batches."
 )
@@ -72,63 +71,60 @@ class Outcome:
 def score_and_keep(score_fold: ScoreFold, parameters: dict[str, Any], place: Path, fold: int) -> Outcome:
     """Score a candidate on one fold and write the scores to ``place.json``; those that are there are not computed again.
 
+    A worker of a search that was killed may still be at the same fold: it is waited for, and what it wrote is taken.
+
     Args:
         score_fold: Scores it.
         parameters: Of the candidate.
-        place: Folder for what is under way.
+        place: Folder for what is under way; gone once the scores are written.
         fold: Counted from 0.
     """
     path = place.with_suffix(".json")
     try:
-        with locked(place, wait=ORPHANED):
-            if path.exists():
-                return Outcome(read_record(path, Fold))
-            started = time.monotonic()
-            scored = Fold.of(score_fold(parameters, place, fold), time.monotonic() - started)
-            write_record(path, scored)
-            return Outcome(scored)
+        with locked(place, wait=FOR_EVER):
+            if not path.exists():
+                started = time.monotonic()
+                write_record(path, Fold.of(score_fold(parameters, place, fold), time.monotonic() - started))
+            shutil.rmtree(place, ignore_errors=True)
+            return Outcome(read_record(path, Fold))
     except UsageError as error:
         return Outcome(None, refused=str(error))
     except VitrailError as error:
         return Outcome(None, failure=str(error))
 
 
-@dataclass
+@dataclass(frozen=True)
 class _UnderWay:
-    """A candidate that was asked for: its trial, and the answers for folds that were begun, by their number from 0."""
+    """A candidate that was asked for: its trial, and where each of its folds is worked on, the same for the same parameters."""
 
     trial: optuna.Trial
     parameters: dict[str, Any]
-    answers: dict[int, Future[Outcome]] = field(default_factory=dict)
-
-    @property
-    def failed(self) -> bool:
-        """Whether it is known already that it cannot be trained."""
-        return any(answer.done() and (answer.exception() or answer.result().fold is None) for answer in self.answers.values())
+    places: tuple[Path, ...]
 
 
-class Candidates:
+class FoldQueue:
     """Candidates in the order in which they are asked for; while one is waited for, workers that are free begin the next ones.
 
     Args:
         ask: Gives the next candidate.
         score_fold: Scores one on one fold.
-        crew: Who does it.
+        pool: Who does it.
         folds: Number of folds.
         folder: Of all trials.
         ahead: Whether a candidate may be asked for before those before it are told.
     """
 
     def __init__(
-        self, ask: Callable[[], Asked], score_fold: ScoreFold, crew: Crew, *, folds: int, folder: Path, ahead: bool
+        self, ask: Callable[[], Asked], score_fold: ScoreFold, pool: WorkerPool, *, folds: int, folder: Path, ahead: bool
     ) -> None:
         self._ask = ask
         self._score_fold = score_fold
-        self._crew = crew
+        self._pool = pool
         self._folds = folds
         self._folder = folder
         self._ahead = ahead
         self._under_way: deque[_UnderWay] = deque()
+        self._answers: dict[Path, Future[Outcome]] = {}
         self._busy: set[Future[Outcome]] = set()
         self._left = 0
 
@@ -143,17 +139,15 @@ class Candidates:
         """
         self._left = left
         if not self._under_way:
-            self._under_way.append(_UnderWay(*self._ask()))
+            self._add_next()
         first = self._under_way[0]
         return first.trial, self._scores(first)
 
     def drop(self) -> None:
-        """Be done with the present candidate: folds of it that nobody has begun are not begun any more."""
-        dropped = self._under_way.popleft()
-        needed = {id(answer) for other in self._under_way for answer in other.answers.values()}
-        for answer in dropped.answers.values():
-            if id(answer) not in needed:
-                answer.cancel()
+        """Be done with the present candidate. Folds of it that are under way go on; whoever wants the same gets their answer."""
+        self._under_way.popleft()
+        needed = {place for candidate in self._under_way for place in candidate.places}
+        self._answers = {place: answer for place, answer in self._answers.items() if place in needed or not answer.done()}
 
     def _scores(self, candidate: _UnderWay) -> Iterator[Fold | str]:
         for fold in range(self._folds):
@@ -167,9 +161,9 @@ class Candidates:
 
     def _outcome(self, candidate: _UnderWay, fold: int) -> Outcome:
         """Wait for a fold's scores, and keep the workers busy meanwhile."""
-        if fold not in candidate.answers:
+        if candidate.places[fold] not in self._answers:
             self._begin(candidate, fold)
-        answer = candidate.answers[fold]
+        answer = self._answers[candidate.places[fold]]
         self._fill()
         while not answer.done():
             wait([answer, *self._busy], return_when=FIRST_COMPLETED)
@@ -182,41 +176,46 @@ class Candidates:
     def _after_a_kill(self, candidate: _UnderWay, fold: int) -> Outcome:
         """Score a fold alone after a worker was killed, which ends all of its pool; what else was lost is begun again."""
         wait(self._busy)
-        for other in self._under_way:
-            other.answers = {
-                number: answer for number, answer in other.answers.items() if not isinstance(answer.exception(), BrokenExecutor)
-            }
+        self._answers = {
+            place: answer for place, answer in self._answers.items() if not isinstance(answer.exception(), BrokenExecutor)
+        }
         answer: Future[Outcome] = Future()
         try:
-            answer.set_result(self._crew.alone(score_and_keep, *self._work(candidate, fold)))
+            answer.set_result(self._pool.alone(score_and_keep, *self._work(candidate, fold)))
         except BrokenExecutor:
             answer.set_result(Outcome(None, failure=KILLED.format(fold=fold + 1)))
-        candidate.answers[fold] = answer
+        self._answers[candidate.places[fold]] = answer
         return answer.result()
 
     def _fill(self) -> None:
         """Begin folds until every worker has one: of the present candidate first, then of the next ones."""
-        if self._crew.workers == 1:
-            return  # work is done at once there, before anybody asks for it
         self._busy = {answer for answer in self._busy if not answer.done()}
-        while len(self._busy) < self._crew.workers:
-            open_folds = ((one, fold) for one in self._under_way if not one.failed for fold in range(self._folds))
-            following = next((pair for pair in open_folds if pair[1] not in pair[0].answers), None)
+        if self._pool.workers == 1:
+            return  # work is done at once there, before anybody asks for it
+        while len(self._busy) < self._pool.workers:
+            open_folds = ((one, fold) for one in self._under_way if not self._failed(one) for fold in range(self._folds))
+            following = next(((one, fold) for one, fold in open_folds if one.places[fold] not in self._answers), None)
             if following is None:
                 if not self._ahead or len(self._under_way) >= self._left:
                     return
-                self._under_way.append(_UnderWay(*self._ask()))
+                self._add_next()
             else:
                 self._begin(*following)
 
+    def _add_next(self) -> None:
+        trial, parameters = self._ask()
+        folder = self._folder / fingerprint(parameters)
+        self._under_way.append(_UnderWay(trial, parameters, tuple(folder / f"fold{fold + 1}" for fold in range(self._folds))))
+
+    def _failed(self, candidate: _UnderWay) -> bool:
+        """Return whether it is known already that a candidate cannot be trained."""
+        begun = (self._answers[place] for place in candidate.places if place in self._answers)
+        return any(answer.done() and (answer.exception() or answer.result().fold is None) for answer in begun)
+
     def _begin(self, candidate: _UnderWay, fold: int) -> None:
-        """Begin a fold of a candidate; one of which another candidate is the very same waits for that one's answer."""
-        twins = (other for other in self._under_way if other.parameters == candidate.parameters and fold in other.answers)
-        twin = next(twins, None)
-        answer = twin.answers[fold] if twin else self._crew.submit(score_and_keep, *self._work(candidate, fold))
-        candidate.answers[fold] = answer
+        answer = self._pool.submit(score_and_keep, *self._work(candidate, fold))
+        self._answers[candidate.places[fold]] = answer
         self._busy.add(answer)
 
     def _work(self, candidate: _UnderWay, fold: int) -> tuple[ScoreFold, dict[str, Any], Path, int]:
-        place = self._folder / fingerprint(candidate.parameters) / f"fold{fold + 1}"
-        return self._score_fold, candidate.parameters, place, fold
+        return self._score_fold, candidate.parameters, candidate.places[fold], fold

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from parallel_scorer import GRID, NotingScorer, search
+from parallel_scorer import GRID, NotingScorer, SlowLater, search
 
-from vitrail.engine import Crew
+from vitrail.engine import WorkerPool
 from vitrail.errors import UsageError
+from vitrail.search import fold_queue
+from vitrail.search.fold_queue import FoldQueue
 from vitrail.settings import RangeSettings
 from vitrail.storage import fingerprint
 
@@ -25,6 +27,7 @@ SPACES = {
     "tpe": {"space": RANGES, "method": "tpe", "trials": 14},
     "random, stopping early": {"space": RANGES, "method": "random", "trials": 14, "stop_early": True},
     "random among few": {"space": {"trees": (1, 2, 3)}, "method": "random", "trials": 9},
+    "random among few, stopping early": {"space": {"trees": (1, 2, 3, 4)}, "method": "random", "trials": 16, "stop_early": True},
 }
 
 
@@ -41,7 +44,7 @@ def test_the_trials_are_those_of_one_worker(case, tmp_path):
     begun = [str(line[1:3]) for line in scorer.read() if line[0] == "begin"]
     assert len(begun) == len(set(begun))
     assert os.getpid() not in {line[3] for line in scorer.read()}
-    if case == "random, stopping early":
+    if "stopping early" in case:
         assert "stopped" in {trial.state for trial in together.trials}
 
 
@@ -78,6 +81,72 @@ def test_a_kill_by_chance_costs_nothing_but_time(tmp_path):
     searched = search(tmp_path / "2", scorer, workers=2, space={"trees": (10, 30, 50)})
     alone = search(tmp_path / "1", NotingScorer(tmp_path / "others"), workers=1, space={"trees": (10, 30, 50)})
     assert told(searched) == told(alone)
+
+
+class NotingPool(WorkerPool):
+    """Notes where it was asked to work."""
+
+    def __init__(self, workers):
+        super().__init__(workers)
+        self.places = []
+
+    def submit(self, function, *arguments):
+        self.places.append(arguments[2])
+        return super().submit(function, *arguments)
+
+
+def test_a_fold_under_way_whose_trial_was_stopped_is_not_begun_again_for_the_same_parameters(tmp_path):
+    scorer = SlowLater(tmp_path / "notes")
+    with NotingPool(2) as pool:
+        asked = iter([(None, {"trees": 1}), (None, {"trees": 1})])
+        queue = FoldQueue(lambda: next(asked), scorer, pool, folds=3, folder=tmp_path / "trials", ahead=True)
+        _, scores = queue.next(left=1)
+        first = next(scores)
+        queue.drop()  # while the second fold is under way
+        assert "fold2" in {place.name for place in pool.places}
+        _, scores = queue.next(left=1)
+        again = list(scores)
+    assert again[0] == first and len(again) == 3
+    assert sorted(place.name for place in pool.places if place.name != "fold1") == ["fold2", "fold3"]
+    begun = [str(line[1:3]) for line in scorer.read() if line[0] == "begin"]
+    assert len(begun) == len(set(begun)) == 3
+
+
+def test_folds_of_a_stopped_trial_are_not_waited_for_at_the_end(tmp_path):
+    started = time.monotonic()
+    with WorkerPool(2) as pool:
+        scorer = NotingScorer(tmp_path / "notes", seconds=30)
+        queue = FoldQueue(lambda: (None, {"trees": 1}), scorer, pool, folds=3, folder=tmp_path / "trials", ahead=False)
+        queue.next(left=1)
+        queue._fill()
+        while len(scorer.read()) < 2:
+            time.sleep(0.01)
+        queue.drop()
+    assert time.monotonic() - started < 25
+    assert not any(line[0] == "end" for line in scorer.read())
+
+
+def test_what_was_under_way_is_removed_only_when_the_scores_are_written(tmp_path):
+    place, found = tmp_path / "fold1", []
+
+    def score(parameters, place, fold):
+        place.mkdir()
+        (place / "checkpoint.pt").touch()
+        return {"balanced_accuracy": 0.5}
+
+    def write(path, record, *, original=fold_queue.write_record):
+        found.append((place / "checkpoint.pt").exists())
+        original(path, record)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fold_queue, "write_record", write)
+        outcome = fold_queue.score_and_keep(score, {}, place, 0)
+    assert outcome.fold.score == 0.5 and found == [True] and not place.exists()
+
+
+def test_the_scorer_is_not_left_on_disk(tmp_path):
+    search(tmp_path / "s", NotingScorer(tmp_path / "notes"), workers=2, space={"trees": (1,)})
+    assert not list(tmp_path.rglob("*scorer*"))
 
 
 def running(process: int) -> bool:
@@ -124,6 +193,6 @@ def scored(folder: Path) -> set[tuple[str, int]]:
     return {(path.parent.name, int(path.stem.removeprefix("fold")) - 1) for path in folder.rglob("fold*.json")}
 
 
-def test_a_crew_of_one_works_in_this_process():
-    with Crew(1) as crew:
-        assert crew.submit(os.getpid).result() == os.getpid()
+def test_a_pool_of_one_works_in_this_process():
+    with WorkerPool(1) as pool:
+        assert pool.submit(os.getpid).result() == os.getpid()

@@ -1,0 +1,121 @@
+"""Features of a search are computed once, before the folds that share them; scores stay what they are without."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitrail.datasets import scan_folder
+from vitrail.models.embedders import DescriptorEmbedder
+from vitrail.progress import SILENT, SilentProgress
+from vitrail.records import Split
+from vitrail.search import CandidateScorer, cross_validation, shared_cores
+from vitrail.search.features_ahead import FeaturesAhead
+from vitrail.search_folder import SearchFolder
+from vitrail.study import Study
+
+EACH = 20
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    folder, generator = tmp_path_factory.mktemp("features"), np.random.default_rng(0)
+    for label, bright in (("no", 60), ("yes", 110)):
+        (folder / "images" / label).mkdir(parents=True)
+        for number in range(EACH):
+            pixels = np.clip(generator.normal(bright, 40, (24, 24)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / label / f"{number}.png")
+    return scan_folder(folder / "images", cache=folder / "scan")
+
+
+def split(manifest, fold):
+    """Every fifth image is kept for the test, every third of the others is predicted, by its position and the fold."""
+    parts = [
+        "excluded" if row % 5 == 4 else "test" if row % 3 == fold else "validation" if row % 7 == 0 else "train"
+        for row in range(len(manifest))
+    ]
+    return Split(tuple(parts), ("",) * len(manifest), tuple(range(len(manifest))), 0, "by position")
+
+
+def study(manifest, **search):
+    model = {
+        "model": "forest",
+        "trees": 5,
+        "features": ["pixels"],
+        "preprocess": {"size": 16},
+        "test_time_augmentation": "mirror",
+    }
+    return Study.model_validate({"data": {"path": manifest.root}, "models": [model], "search": search})
+
+
+def scorer(manifest, cache, *, threads=1):
+    return CandidateScorer(study(manifest), "forest", manifest, tuple(split(manifest, fold) for fold in range(3)), cache, threads)
+
+
+class Heard(SilentProgress):
+    def __init__(self):
+        self.said = []
+
+    def say(self, message):
+        self.said.append(message)
+
+
+@pytest.fixture
+def embedded(monkeypatch):
+    """The number of images of every batch that is embedded."""
+    sizes, original = [], DescriptorEmbedder.embed
+
+    def embed(self, pixels):
+        sizes.append(len(pixels))
+        return original(self, pixels)
+
+    monkeypatch.setattr(DescriptorEmbedder, "embed", embed)
+    return sizes
+
+
+def test_folds_find_all_that_they_need(manifest, tmp_path, embedded):
+    heard, score = Heard(), scorer(manifest, tmp_path / "cache")
+    ahead = FeaturesAhead(score, tmp_path, heard)
+    ahead({"trees": 5})
+    images = 2 * EACH * 4 // 5
+    assert heard.said == [f"forest: features of {images} images, once for all folds"] * 2
+    assert sum(embedded) == 2 * images  # as they are, and mirrored
+    ahead({"trees": 9})
+    scores = [score({"trees": trees}, tmp_path / "place", fold) for trees in (5, 9) for fold in range(3)]
+    assert sum(embedded) == 2 * images
+    cold = scorer(manifest, tmp_path / "other")
+    assert [cold({"trees": trees}, tmp_path / "place", fold) for trees in (5, 9) for fold in range(3)] == scores
+    ahead({"features": ["hog"]})
+    assert sum(embedded) == 6 * images
+
+
+def test_what_cannot_be_computed_is_left_for_the_folds_to_say(manifest, tmp_path, embedded):
+    FeaturesAhead(scorer(manifest, tmp_path / "cache"), tmp_path, SILENT)({"trees": -1})
+    assert embedded == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "cores", "expected", "said"),
+    [
+        ({}, 4, (4, 1), False),
+        ({}, 32, (8, 4), False),
+        ({"workers": 3}, 4, (3, 1), False),
+        ({"workers": 6}, 4, (4, 1), True),
+        ({"workers": 2, "threads": 3}, 4, (1, 3), True),
+        ({"threads": 8}, 4, (1, 8), False),
+    ],
+)
+def test_no_more_folds_at_a_time_than_there_are_cores_for_and_it_is_said(asked, cores, expected, said, manifest, monkeypatch):
+    monkeypatch.setattr(cross_validation, "available_cores", lambda: cores)
+    heard = Heard()
+    assert shared_cores(study(manifest, **asked), ["forest"], heard) == expected
+    assert [text.startswith("search.workers: ") for text in heard.said] == [True] * said
+
+
+def test_a_search_belongs_to_its_cores_for_each_fold_and_not_to_its_workers(manifest):
+    paths = [
+        SearchFolder.of(study(manifest, **asked), manifest, threads=threads).path
+        for asked, threads in [({}, 1), ({"workers": 2}, 1), ({}, 2)]
+    ]
+    assert paths[0] == paths[1] != paths[2]
