@@ -1,17 +1,21 @@
-"""A study's audit: its images are read and audited, and what was found is kept."""
+"""A study's audit: its images are read and audited, and what was found is kept.
+
+The checks and the page load while other processes read the images, not before.
+"""
 
 from __future__ import annotations
 
-from vitrail.audit import ask, check_acceptances, judge, load_libraries
-from vitrail.audit.fixes import apply_fixes, read_fixes
-from vitrail.audit_folder import AuditPaths, audit_folder, save_audit
+from typing import TYPE_CHECKING
+
 from vitrail.datasets import find_layout, scan_folder
 from vitrail.places import cache_of, check_places, source_fingerprint
 from vitrail.progress import SILENT, Progress
 from vitrail.records import AuditReport, Manifest
-from vitrail.reporting import compile_audit_page
 from vitrail.storage import fingerprint, read_record, write_record
 from vitrail.study import Study
+
+if TYPE_CHECKING:
+    from vitrail.audit_folder import AuditPaths
 
 
 def audit(study: Study, *, progress: Progress = SILENT) -> tuple[Manifest, AuditReport]:
@@ -23,6 +27,9 @@ def audit(study: Study, *, progress: Progress = SILENT) -> tuple[Manifest, Audit
     check_places(study)
     cache = cache_of(study)
     manifest = scan_folder(study.data.path, cache=cache, settings=study.data, progress=progress, meanwhile=_load_what_follows)
+    from vitrail.audit import ask, check_acceptances, judge
+    from vitrail.audit.fixes import apply_fixes, read_fixes
+
     if study.data.fixes is not None:
         manifest = apply_fixes(manifest, read_fixes(study.data.fixes), source=str(study.data.fixes))
     check_acceptances(study.audit)
@@ -49,6 +56,8 @@ def find_images(study: Study) -> None:
 
 def keep_audit(study: Study, manifest: Manifest, report: AuditReport) -> AuditPaths:
     """Write an audit into the study's output folder: its page, its JSON and its list of fixes."""
+    from vitrail.audit_folder import audit_folder, save_audit
+
     return save_audit(
         audit_folder(study.output, study.name),
         manifest,
@@ -60,7 +69,10 @@ def keep_audit(study: Study, manifest: Manifest, report: AuditReport) -> AuditPa
 
 
 def _load_what_follows() -> None:
-    """Load the libraries of the checks and the templates of the page, and look at our own source."""
+    """Load the checks with their libraries and the page with its templates, and look at our own source."""
+    from vitrail.audit import load_libraries
+    from vitrail.reporting import compile_audit_page
+
     load_libraries()
     compile_audit_page()
     source_fingerprint()

@@ -358,10 +358,11 @@ def audit(
     """Say what is wrong with a folder of images before anyone trains on it."""
     if path is not None:
         _start_early(path, output)
-    from vitrail.audit import enforce, explain_check, summary
     from vitrail.errors import UsageError
 
     if code is not None:
+        from vitrail.audit import explain_check
+
         typer.echo(explain_check(code, width=min(100, shutil.get_terminal_size().columns)))
         return
     if path is None:
@@ -372,6 +373,8 @@ def audit(
     study = asked_study(path, None, None, None, output, changes, strict=False)
     manifest, found = audit_study(study, progress=_progress(quiet))
     saved = keep_audit(study, manifest, found)
+    from vitrail.audit import enforce, summary  # loaded by now
+
     if as_json:
         _print_json(summary(found))
     else:
