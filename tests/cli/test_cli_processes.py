@@ -158,7 +158,19 @@ def test_an_audit_waits_for_no_library_of_training():
 
 def base_install(*words: object) -> subprocess.CompletedProcess[str]:
     """Ask vitrail as it is when only the base is installed: what training needs cannot be imported."""
-    programme = f"import sys; sys.modules.update(dict.fromkeys({TRAINING})); from vitrail.cli import main; main()"
+    programme = f"""
+import sys
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+    def find_spec(self, name, path=None, target=None):
+        return None if name.partition(".")[0] in {TRAINING} else self.finder.find_spec(name, path, target)
+sys.meta_path[:] = map(Without, sys.meta_path)
+from vitrail.cli import main
+main()
+"""
     return subprocess.run([sys.executable, "-c", programme, *map(str, words)], capture_output=True, text=True, check=False)
 
 
