@@ -21,8 +21,8 @@ from pathlib import Path
 from vitrail import load_package
 from vitrail.datasets import PhantomSettings, make_phantom
 from vitrail.explanation.grading import first_named
+from vitrail.explanation.hunting.wording import in_numbers
 from vitrail.pipeline import run
-from vitrail.records import Estimate
 from vitrail.steps import hunt_model
 from vitrail.study import Study
 
@@ -86,20 +86,13 @@ def hunts(seed: int, models: list[str], *, marked: bool) -> list[tuple[str, str,
             if hunt is None:
                 answer.append((model.name, model.failure, "no hunt"))
                 continue
-            numbers = ", ".join(f"{one.name}: AUC {_words(one.auc)}" for one in hunt.interventions)
+            numbers = ", ".join(f"{one.name}: AUC {in_numbers(one.auc)}" for one in hunt.interventions)
             words = f"{hunt.verdict} (maps {hunt.points_outside}, survives {hunt.survives}); {numbers}; "
-            told = f"n {hunt.n}, beyond the outline {_words(hunt.beyond_outline)}, smallest {hunt.smallest_found}; {hunt.message}"
+            beyond = in_numbers(hunt.beyond_outline) if hunt.beyond_outline is not None else "none"
+            told = f"n {hunt.n}, beyond the outline {beyond}, smallest {hunt.smallest_found}; {hunt.message}"
             took = f"{time.perf_counter() - started:.1f} s (phantom {drawn:.1f}, training of all {trained - drawn:.1f}); "
             answer.append((model.name, took + words + told, hunt.verdict))
         return answer
-
-
-def _words(estimate: Estimate | None) -> str:
-    if estimate is None or estimate.value is None:
-        return "none"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.2f}"
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from vitrail.explanation.grading.asking import method_of
 from vitrail.explanation.grading.baselines import baseline_maps
 from vitrail.explanation.grading.localisation import Localisation, localise, mask_at_input, read_mask
 from vitrail.explanation.grading.means import mean_estimates
+from vitrail.explanation.hunting.wording import in_numbers
 from vitrail.models.package import ModelPackage
 from vitrail.pipeline import run
 from vitrail.records import Estimate, IntArray
@@ -111,7 +112,7 @@ def main() -> None:
             if family == name:
                 pointing, energy, chance = rows.means()
                 each = rows.seconds / max(1, pointing.n)
-                numbers = f"{_words(pointing):>22}{_words(energy):>24}{chance.value or 0:>9.3f}{pointing.n:>6}"
+                numbers = f"{in_numbers(pointing):>22}{in_numbers(energy):>24}{chance.value or 0:>9.3f}{pointing.n:>6}"
                 print(f"{method:<24}{numbers}{pointing.groups:>10}{each:>9.3f}")
 
 
@@ -171,14 +172,6 @@ def measured(
     for baseline, maps in baseline_maps(some, at, seed=seed).items():
         table[name, f"({baseline})"].add(localise(maps, lesion, at), shown.patients[rows], 0.0)
     return f"{int(rightly.sum())} of {len(rightly)}"
-
-
-def _words(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "none"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.2f}"
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
 
 
 if __name__ == "__main__":
