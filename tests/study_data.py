@@ -32,6 +32,7 @@ PREPROCESS = _some(
     crop_margins=MAYBE_BOOL,
     keep_aspect=MAYBE_BOOL,
     scaling=st.sampled_from([None, "unit", "minmax", "standardise", "channel"]),
+    bias_correction=st.sampled_from([None, "none", "n4"]),
     window=st.sampled_from([None, "none"]) | st.tuples(st.floats(0, 49), st.floats(50, 100)).map(list),
     contrast=st.sampled_from([None, "none", "clahe", "equalise"]),
     clip_limit=st.none() | st.floats(1e-6, 1),

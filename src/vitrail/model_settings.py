@@ -41,7 +41,7 @@ COMPONENTS = "Principal components the standardised features are reduced to (at 
 
 
 USUAL_PREPROCESS = PreprocessSettings(
-    crop_margins=False, keep_aspect=False, window="none", contrast="none", clip_limit=0.01, tiles=8
+    crop_margins=False, keep_aspect=False, bias_correction="none", window="none", contrast="none", clip_limit=0.01, tiles=8
 )
 """What no family wishes otherwise."""
 USUAL_TRAINING = TrainingSettings(

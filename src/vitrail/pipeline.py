@@ -29,8 +29,8 @@ from vitrail.progress import SILENT, Progress
 from vitrail.promotion import Promotion, Role, chosen_model, contest, registration
 from vitrail.records import AuditReport, Manifest, RunResult, Split
 from vitrail.run_folder import (
-    COMPUTING_PACKAGES,
     RunFolder,
+    computing_versions,
     provenance_of,
     run_folder_of,
     shown_study,
@@ -47,7 +47,7 @@ from vitrail.steps import (
     track_run,
     train_model,
 )
-from vitrail.storage import fingerprint, locked, sweep, versions, write_record, write_text
+from vitrail.storage import fingerprint, locked, sweep, write_record, write_text
 from vitrail.study import EnsembleSettings, Study, changed
 from vitrail.tracking import in_role, register
 from vitrail.training import Job, batch_remarks, check_device, check_schedule
@@ -159,7 +159,7 @@ def plan(study: Study, *, budget: float = 20 * 60, backbone: str = "", fresh: bo
     split = _split_of(study, manifest, audit_report)
     facts = facts_of(manifest, audit_report, split, study, backbone=backbone)
     drawn = outline(facts, study, backbone=backbone, first=(validation,))
-    made_by = (source_fingerprint(), versions(*COMPUTING_PACKAGES), [identity(model) for model in drawn.study.models])
+    made_by = (source_fingerprint(), computing_versions(drawn.study), [identity(model) for model in drawn.study.models])
     key = fingerprint(manifest.fingerprint, str(manifest.root), split.fingerprint, drawn.study.fingerprint, made_by, budget)
     kept_in = cache_of(study) / "plans" / f"{key}-{facts.hardware.cores}.json"
     kept = load_measured(kept_in)

@@ -272,9 +272,15 @@ def counting_members(training: Training) -> tuple[str, ...]:
 def run_folder_of(study: Study, manifest: Manifest) -> RunFolder:
     """Return the folder in which this study of these bytes by this code belongs."""
     models = [identity(settings) for settings in study.models]
-    made_by = (source_fingerprint(), versions(*COMPUTING_PACKAGES))
+    made_by = (source_fingerprint(), computing_versions(study))
     key = fingerprint(study.fingerprint, manifest.fingerprint, str(manifest.root), models, made_by)
     return RunFolder(study.output / f"{study.name}-{key[:8]}")
+
+
+def computing_versions(study: Study) -> dict[str, str]:
+    """Return the versions of the libraries that a study's numbers may change with."""
+    corrected = any(study.preprocess_for(settings).bias_correction == "n4" for settings in study.models)
+    return versions(*COMPUTING_PACKAGES, *(("simpleitk",) if corrected else ()))
 
 
 def openings_of(study: Study) -> Path:
@@ -288,7 +294,7 @@ def provenance_of(study: Study, manifest: Manifest) -> Provenance:
         vitrail=importlib.metadata.version("vitrail"),
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
-        packages=versions(*COMPUTING_PACKAGES),
+        packages=computing_versions(study),
         code=source_fingerprint(),
         seed=study.seed,
         study_fingerprint=study.fingerprint,

@@ -212,6 +212,12 @@ class PreprocessSettings(Settings):
         description="unit: 0..255 to 0..1; minmax: each image to 0..1; standardise: each image to mean 0, deviation 1; "
         "channel: the backbone's own mean and deviation; null: the model's own.",
     )
+    bias_correction: Literal["none", "n4"] | None = Field(
+        default=None,
+        description="Before the window. n4: takes out the slow changes of brightness that an MRI coil leaves (Tustison et al. "
+        "2010; 0.05 to 0.2 s per image; needs pip install 'vitrail[n4]', also to predict); none; null: the model's own (none). "
+        "Colour images: by their luminance, all channels alike.",
+    )
     window: Annotated[tuple[float, float] | Literal["none"] | None, BeforeValidator(_window)] = Field(
         default=None,
         description="Two percentiles of each image's grey values, such as [0.5, 99.5]: what lies below becomes black, what lies "

@@ -291,6 +291,10 @@ def _new_version(client: MlflowClient, experiment_id: str, wished: Registration)
     from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
     from mlflow.types import ColSpec, DataType, Schema
 
+    from vitrail.models.loading import extras_needed
+
+    extras = extras_needed(wished.package)
+    needed = f"vitrail[{','.join(extras)}]" if extras else "vitrail"
     tags = {**_safe(wished.tags), "mlflow.source.name": "vitrail"}
     run = client.create_run(experiment_id, run_name=f"promote-{wished.package.parent.name}", tags=tags)
     with tempfile.TemporaryDirectory() as folder:
@@ -300,7 +304,7 @@ def _new_version(client: MlflowClient, experiment_id: str, wished: Registration)
             loader_module="vitrail.models.served",
             data_path=str(wished.package),
             signature=ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")])),
-            pip_requirements=[f"vitrail=={importlib.metadata.version('vitrail')}", f"mlflow=={mlflow.__version__}"],
+            pip_requirements=[f"{needed}=={importlib.metadata.version('vitrail')}", f"mlflow=={mlflow.__version__}"],
         )
         client.log_artifacts(run.info.run_id, str(place), "model")
     client.set_terminated(run.info.run_id, "FINISHED")

@@ -15,7 +15,9 @@ from __future__ import annotations
 import importlib
 from typing import Any, Literal, NamedTuple
 
+from vitrail.errors import Problem, StudyError
 from vitrail.models.continued import check_continued, continued_identity
+from vitrail.preprocess import missing_for
 from vitrail.study import ModelSettings, PreprocessSettings
 
 
@@ -76,6 +78,9 @@ def check_model(settings: ModelSettings, preprocess: PreprocessSettings) -> None
     Raises:
         StudyError: It cannot, and why.
     """
+    if missing := missing_for(preprocess.bias_correction):
+        key = f"models.{settings.name or settings.model}.preprocess.bias_correction"
+        raise StudyError("study", (Problem(key, f"{missing}, or choose none.", "n4"),))
     module = family_module(settings.model)
     if hasattr(module, "check"):
         module.check(settings, preprocess)

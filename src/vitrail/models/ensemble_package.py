@@ -166,7 +166,7 @@ def save_ensemble(
             classes=classes,
             members=tuple(PackedMember(member, weight) for member, (weight, _) in counting.items()),
             golden=(),
-            versions=packing_versions(),
+            versions=packing_versions(*(model.recipe for model in models)),
             data_fingerprint=data_fingerprint,
             study_fingerprint=study_fingerprint,
             decision=decision,

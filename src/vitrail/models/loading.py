@@ -31,6 +31,12 @@ def load_package(folder: str | Path) -> ModelPackage | EnsemblePackage:
     return open_ensemble(folder) if _is_ensemble(folder) else open_model(folder)
 
 
+def extras_needed(folder: Path) -> tuple[str, ...]:
+    """Return which extras of vitrail a package needs to answer, for example ``("n4",)``."""
+    recipes = [json.loads(path.read_bytes()).get("recipe", {}) for path in folder.rglob("package.json")]
+    return ("n4",) if any(recipe.get("bias_correction") == "n4" for recipe in recipes) else ()
+
+
 def _is_ensemble(folder: Path) -> bool:
     """Return whether a package says that it is an ensemble; one that cannot be read is refused by whoever opens it."""
     try:

@@ -28,7 +28,7 @@ from vitrail.models.embedders import DescriptorEmbedder, OnnxEmbedder, Pooling, 
 from vitrail.models.feature_places import feature_places
 from vitrail.models.heads import DenseHead, EstimatorHead, Scores, load_head
 from vitrail.models.proof import GoldenAnswer, ask_golden_questions, check_hashes, golden_answers, write_hashes
-from vitrail.preprocess import VIEWS, View, prepare_file, seen
+from vitrail.preprocess import VIEWS, View, missing_for, prepare_file, seen
 from vitrail.records import ByteArray, FloatArray, NetworkParts, Placement, Recipe, TreeParts
 from vitrail.storage import file_sha256, read_record, whole_folder, write_record
 
@@ -36,9 +36,11 @@ FORMAT: Literal[1] = 1
 LIMITS = "Research and teaching. Not a medical device. A score is no diagnosis."
 
 
-def packing_versions() -> dict[str, str]:
-    """Return the versions of what a package's answers depend on."""
-    return {package: importlib.metadata.version(package) for package in ("vitrail", "numpy", "onnxruntime", "pillow")}
+def packing_versions(*recipes: Recipe) -> dict[str, str]:
+    """Return the versions of what the answers of a package with these recipes depend on."""
+    corrected = any(recipe.bias_correction == "n4" for recipe in recipes)
+    packages = ("vitrail", "numpy", "onnxruntime", "pillow", *(("simpleitk",) if corrected else ()))
+    return {package: importlib.metadata.version(package) for package in packages}
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,7 @@ def save_package(
             embedder=embedder_description,
             head=head_description,
             golden=golden,
-            versions=packing_versions(),
+            versions=packing_versions(embedder.recipe),
             data_fingerprint=data_fingerprint,
             study_fingerprint=study_fingerprint,
             test_time_augmentation=test_time_augmentation,
@@ -266,10 +268,13 @@ def open_model(folder: Path) -> ModelPackage:
     """Load the package of a single model after checking that it is whole, unaltered and gives its golden answers.
 
     Raises:
-        PackageError: It is altered, of another format, or answers differently than when it was made.
+        PackageError: It is altered, of another format, needs a package that is not installed, or answers differently than when
+            it was made.
     """
     check_hashes(folder)
     description = read_description(folder, PackageDescription)
+    if missing := missing_for(description.recipe.bias_correction):
+        raise PackageError(f"{folder}: its images are prepared with preprocess.bias_correction n4: {missing}.")
     try:
         check_decision(folder, description.decision, description.classes)
         package = ModelPackage(

@@ -1,5 +1,6 @@
 """PREPROCESS: how an image becomes a model's input, the same way in training and in serving."""
 
+from vitrail.preprocess.bias import missing_for
 from vitrail.preprocess.geometry import restore_map
 from vitrail.preprocess.pixels import decode_cache, pixel_batches, prepare_file, prepare_file_for_all
 from vitrail.preprocess.recipe import make_recipe, normalise, prepare
@@ -12,6 +13,7 @@ __all__ = [
     "View",
     "decode_cache",
     "make_recipe",
+    "missing_for",
     "normalise",
     "pixel_batches",
     "prepare",

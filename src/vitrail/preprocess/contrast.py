@@ -1,5 +1,5 @@
-"""Grey values cut and stretched (window) and contrast raised, on resized pixels without their padding. Luminance only: the
-chroma of colour images stays."""
+"""Slow changes of brightness taken out, grey values cut and stretched (window), contrast raised, on resized pixels without their
+padding. Luminance only: the chroma of colour images stays."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from vitrail.preprocess.bias import corrected
 from vitrail.records import ByteArray, IntArray, Recipe
 
 SMALLEST_TILE = 8
@@ -14,18 +15,21 @@ SMALLEST_TILE = 8
 
 
 def adjusted(pixels: ByteArray, recipe: Recipe) -> ByteArray:
-    """Apply the recipe's window, then its contrast.
+    """Apply the recipe's bias correction, then its window, then its contrast.
 
-    For colour, both work on the luminance (ITU-R BT.601), and every channel then gets what the luminance has gained: in
-    luminance and chroma, the chroma stays, but for values that leave 0..255 and are cut off there.
+    For the first see :func:`vitrail.preprocess.bias.corrected`. For colour, the others work on the luminance (ITU-R BT.601), and
+    every channel then gets what the luminance has gained: in luminance and chroma, the chroma stays, but for values that leave
+    0..255 and are cut off there.
 
     Args:
         pixels: uint8, shape (rows, columns) when grey or (rows, columns, 3) when RGB, without padding.
         recipe: What to do.
 
     Returns:
-        uint8, same shape; the very same pixels where the recipe asks for neither. A constant image stays as it is.
+        uint8, same shape; the very same pixels where the recipe asks for none of them. A constant image stays as it is.
     """
+    if recipe.bias_correction == "n4":
+        pixels = corrected(pixels)
     if recipe.window is None and recipe.contrast == "none":
         return pixels
     before = pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))

@@ -1,4 +1,4 @@
-"""The recipe: crop, colour, resize, window, contrast (uint8, cached), then scaling (float, per batch)."""
+"""The recipe: crop, colour, resize, bias correction, window, contrast (uint8, cached), then scaling (float, per batch)."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def make_recipe(
         deviation=deviation,
         window=None if settings.window == "none" else settings.window,
         contrast=settings.contrast or "none",
+        bias_correction=settings.bias_correction or "none",
         # What does not act is not told apart: equal pixels, equal recipes.
         clip_limit=settings.clip_limit if clahe and settings.clip_limit is not None else Recipe.clip_limit,
         tiles=settings.tiles if clahe and settings.tiles is not None else Recipe.tiles,
@@ -55,9 +56,10 @@ def make_recipe(
 
 
 def prepare(image: Decoded, recipe: Recipe) -> tuple[ByteArray, Placement]:
-    """Crop, recolour and resize one image, then cut and stretch its grey values (``window``), then raise its ``contrast``.
+    """Crop, recolour and resize one image, then take out slow changes of brightness (``bias_correction``), then cut and stretch
+    its grey values (``window``), then raise its ``contrast``.
 
-    The last two look at the resized image without the padding, so they see what the model sees, and padding stays black. They
+    The last three look at the resized image without the padding, so they see what the model sees, and padding stays black. They
     move no pixel: the placement is that of the resize.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vitrail.storage import fingerprint
+from vitrail.storage import fingerprint, versions
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Recipe:
         contrast: ``clahe`` (tile by tile, limited), ``equalise`` (over the whole image) or ``none``; after the window.
         clip_limit: For ``clahe``: largest share of a tile, above 0 to 1, that one grey level may count for.
         tiles: For ``clahe``: number of tiles down and across.
+        bias_correction: ``n4`` (slow changes of brightness are taken out) or ``none``; before the window.
     """
 
     size: int
@@ -39,6 +40,7 @@ class Recipe:
     contrast: Literal["none", "clahe", "equalise"] = "none"
     clip_limit: float = 0.01
     tiles: int = 8
+    bias_correction: Literal["none", "n4"] = "none"
 
     @property
     def channels(self) -> int:
@@ -50,6 +52,8 @@ class Recipe:
         """Changes with everything that shapes the uint8 pixels (all but the scaling): the key of the decode cache."""
         # A step that is off leaves no trace: recipes from before it existed keep their fingerprint, and with it their caches.
         steps: list[tuple[object, ...]] = []
+        if self.bias_correction != "none":
+            steps.append((self.bias_correction, versions("simpleitk")))
         if self.window is not None:
             steps.append(("window", *map(float, self.window)))
         if self.contrast != "none":
