@@ -25,14 +25,17 @@ def audit(study: Study, *, progress: Progress = SILENT) -> tuple[Manifest, Audit
         UsageError: The folder or the study cannot be used.
     """
     check_places(study)
+    if study.audit.accept:  # loads the checks, which else are loaded while the images are read
+        from vitrail.audit import check_acceptances
+
+        check_acceptances(study.audit)
     cache = cache_of(study)
     manifest = scan_folder(study.data.path, cache=cache, settings=study.data, progress=progress, meanwhile=_load_what_follows)
-    from vitrail.audit import ask, check_acceptances, judge
+    from vitrail.audit import ask, judge
     from vitrail.audit.fixes import apply_fixes, read_fixes
 
     if study.data.fixes is not None:
         manifest = apply_fixes(manifest, read_fixes(study.data.fixes), source=str(study.data.fixes))
-    check_acceptances(study.audit)
     shipped, patient = study.split.use_shipped_test, study.data.patient
     # A data set that has not changed is not audited twice; what the study accepts is judged each time.
     files = [(file.path, file.label, file.part, file.sha256, file.status, file.problem, file.patient) for file in manifest.files]

@@ -151,6 +151,13 @@ def test_options_that_cannot_be(images, tmp_path, words, expected):
     assert not kept(tmp_path / "out")
 
 
+def test_a_wrong_code_in_a_studys_audit_is_told_before_an_image_is_read(images, tmp_path):
+    accepted = [{"code": "DUP999", "reason": "known"}]
+    study = write_study(tmp_path / "study.yaml", images, audit={"accept": accepted}, output=str(tmp_path / "out"))
+    assert_told(ask("audit", study, "--quiet"), "audit.accept[0].code: no check has this code")
+    assert not kept(tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
