@@ -153,6 +153,7 @@ def plan(study: Study, *, budget: float = 20 * 60, backbone: str = "", fresh: bo
     manifest, audit_report = audit(study, progress=progress)
     if study.audit.strict:
         enforce(audit_report)
+    audit_report = with_groups(audit_report, manifest, settings=study.split)
     audit_seconds = time.monotonic() - started
     validation = validation_choice(drawn_groups(manifest, audit_report, study)[1], study)
     study = changed(study, {"split.validation": validation.value})

@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from cli_data import answer, write_study
+from cli_data import answer, options, write_study
 from PIL import Image
 
 
@@ -38,3 +38,11 @@ def test_a_run_by_lookalike_groups_keeps_slices_of_a_scan_on_one_side_and_goes_o
     assert len(parts) == 40
     assert all(len(found) == 1 for found in parts.values())
     assert answer("train", study)["run"] == trained["run"]
+
+
+def test_a_plan_counts_the_groups_that_its_run_will_keep_whole(tmp_path):
+    images = scans(tmp_path / "images")
+    wishes = ("split.groups=lookalike", "tracking.enabled=false", "explanation.gallery=0", f"output={tmp_path / 'runs'}")
+    facts = answer("plan", images, "--budget", "3s", "--output", tmp_path / "s.yaml", *options(*wishes), "--quiet")["facts"]
+    assert facts["images"] == {"mass": 40, "none": 40}
+    assert facts["groups"] == {"mass": 20, "none": 20}
