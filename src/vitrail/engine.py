@@ -64,6 +64,12 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out: Python's and NumPy's own, torch's and ONNX Runtime's by their words."""
+    words = ("can't allocate memory", "out of memory", "failed to allocate memory")
+    return isinstance(error, MemoryError) or any(text in str(error).lower() for text in words)
+
+
 def share_cores() -> None:
     """Let threads of numerical libraries wait without burning their core, unless the user has said how they shall wait.
 

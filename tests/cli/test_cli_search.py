@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import pytest
 from cli_data import answer, ask, process, write_study
 
+from vitrail.models import DescriptorEmbedder
 from vitrail.study import Study
 
 SPACE = {"models.forest.trees": [2, 12], "models.forest.max_depth": [1, None], "models.cnn.filters": [[2], [4, 8]]}
@@ -96,3 +98,54 @@ def test_wrong_spaces_are_told_before_an_image_is_read(tmp_path, images):
 def test_a_study_without_a_space_says_how_to_write_one(tmp_path, images):
     ended = process("search", write_study(tmp_path / "study.yaml", images))
     assert ended.returncode == 2 and "search.space" in ended.stderr and "models.forest.trees" in ended.stderr
+
+
+def no_memory():
+    return MemoryError("Unable to allocate 9.00 TiB for an array")
+
+
+def no_memory_of_onnx():
+    return type("RuntimeException", (Exception,), {})("Failed to allocate memory for requested buffer of size 9895604649984")
+
+
+@pytest.mark.parametrize("error", [no_memory, no_memory_of_onnx])
+def test_a_candidate_without_memory_for_its_features_fails_alone(tmp_path, images, monkeypatch, error):
+    embed = DescriptorEmbedder.embed
+
+    def tight(self, pixels):
+        if self.recipe.size > 32:
+            raise error()
+        return embed(self, pixels)
+
+    monkeypatch.setattr(DescriptorEmbedder, "embed", tight)
+    space = {"models.forest.preprocess.size": [64, 32]}
+    forest = [{"model": "forest", "trees": 3, "features": ["pixels"]}]
+    study = write_study(
+        tmp_path / "s.yaml", images, models=forest, search={"space": space, "folds": 2, "workers": 1, "threads": 1}
+    )
+    (found,) = answer("search", study, "--output", tmp_path / "runs", "--quiet")["models"]
+    large, small = found["trials"]
+    assert (large["state"], small["state"], found["best"]) == ("failed", "complete", small["trial"])
+    assert "memory ran out on fold 1" in large["failure"] and "allocate" in large["failure"]
+    assert len(small["folds"]) == 2
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(tmp_path, images, monkeypatch):
+    def broken(self, pixels):
+        raise ZeroDivisionError("a mistake in the programme")
+
+    monkeypatch.setattr(DescriptorEmbedder, "embed", broken)
+    search = {"space": {"models.forest.trees": [2]}, "folds": 2, "workers": 1, "threads": 1}
+    study = write_study(tmp_path / "study.yaml", images, models=["forest"], search=search)
+    with pytest.raises(ZeroDivisionError):
+        ask("search", study, "--output", tmp_path / "runs", "--quiet")
+
+
+def test_n4_in_a_space_without_its_package_is_told_before_work(tmp_path, images, monkeypatch):
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    space = {"models.forest.preprocess.bias_correction": ["none", "n4"]}
+    study = write_study(tmp_path / "study.yaml", images, search={"space": space})
+    refused = ask("search", study, "--output", tmp_path / "runs")
+    assert refused.exit_code == 2 and not (tmp_path / "runs").exists()
+    told = " ".join(refused.stderr.split())
+    assert "search.space.models.forest.preprocess.bias_correction" in told and "pip install 'vitrail[n4]'" in told

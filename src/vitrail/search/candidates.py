@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitrail.errors import Problem, StudyError
+from vitrail.preprocess import missing_for
 from vitrail.settings import RangeSettings, SearchSettings
 from vitrail.study import ModelSettings, Study, changed
 
@@ -62,6 +63,8 @@ def _wrong_values(study: Study, key: str, choice: tuple[Any, ...] | RangeSetting
             changed(study, {key: value})
         except StudyError as error:
             problems += [Problem(f"search.space.{key}", problem.message, problem.value) for problem in error.problems]
+        if key.endswith(".preprocess.bias_correction") and (missing := missing_for(value)):
+            problems.append(Problem(f"search.space.{key}", f"{missing}, or leave it out.", repr(value)))
     return problems
 
 

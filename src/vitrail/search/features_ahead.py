@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vitrail.engine import out_of_memory
 from vitrail.errors import VitrailError
 from vitrail.progress import Advance, Progress, SilentProgress
 from vitrail.search.candidates import candidate
@@ -57,16 +58,24 @@ class FeaturesAhead:
         Args:
             parameters: Dotted key below the model -> value.
         """
+        try:
+            self._compute(parameters)
+        except VitrailError:
+            pass
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+
+    def _compute(self, parameters: Mapping[str, Any]) -> None:
         scorer = self._scorer
-        with contextlib.suppress(VitrailError):
-            study, settings = candidate(scorer.study, scorer.model, parameters)
-            job = Job(study, scorer.manifest, scorer.splits[0], self._folder, scorer.cache, self._progress)
-            embedder = frozen_embedder(settings, job)
-            if embedder is None:
-                return
-            rows = np.flatnonzero(np.array(job.split.parts, dtype=object) != "excluded")
-            for view in views_of(settings):
-                if (embedder.fingerprint, view.name) not in self._known:
-                    title = f"{settings.name}: features"
-                    features(embedder, job.manifest, rows, cache=job.cache, view=view, progress=job.progress, title=title)
-                    self._known.add((embedder.fingerprint, view.name))
+        study, settings = candidate(scorer.study, scorer.model, parameters)
+        job = Job(study, scorer.manifest, scorer.splits[0], self._folder, scorer.cache, self._progress)
+        embedder = frozen_embedder(settings, job)
+        if embedder is None:
+            return
+        rows = np.flatnonzero(np.array(job.split.parts, dtype=object) != "excluded")
+        for view in views_of(settings):
+            if (embedder.fingerprint, view.name) not in self._known:
+                title = f"{settings.name}: features"
+                features(embedder, job.manifest, rows, cache=job.cache, view=view, progress=job.progress, title=title)
+                self._known.add((embedder.fingerprint, view.name))

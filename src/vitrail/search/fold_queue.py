@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrail.engine import WorkerPool
+from vitrail.engine import WorkerPool, out_of_memory
 from vitrail.errors import UsageError, VitrailError
 from vitrail.search.cross_validation import SCORE
 from vitrail.storage import FOR_EVER, fingerprint, locked, read_record, write_record
@@ -28,6 +28,7 @@ Asked = tuple["optuna.Trial", dict[str, Any]]
 KILLED = (
     "its process was killed on fold {fold}, also when it ran alone; most often memory runs out. Lower its size or its batches."
 )
+NO_MEMORY = "memory ran out on fold {fold} ({reason}). Lower its size or its batches, or search.workers."
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,11 @@ def score_and_keep(score_fold: ScoreFold, parameters: dict[str, Any], place: Pat
         return Outcome(None, refused=str(error))
     except VitrailError as error:
         return Outcome(None, failure=str(error))
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        return Outcome(None, failure=NO_MEMORY.format(fold=fold + 1, reason=reason))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from vitrail.engine import out_of_memory
 from vitrail.errors import VitrailError
 from vitrail.progress import SILENT, Progress
 from vitrail.records import Computation, Epoch, IntArray
@@ -242,7 +243,7 @@ def _epoch_that_fits(state: TrainingState, examples: Examples, plan: _Plan, *, p
         try:
             return _one_epoch(state, examples, plan, number=number)
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             reason = " ".join(str(error).split())[:200] or type(error).__name__
         # Outside the except clause: the error holds the frames of the epoch and so what filled the memory.
@@ -256,12 +257,6 @@ def _epoch_that_fits(state: TrainingState, examples: Examples, plan: _Plan, *, p
         state.restore(before)
         plan.device.free()
         progress.say(f"{title}: {size} images at a time do not fit into memory; epoch {number} begins again with {size // 2}")
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(words in str(error).lower() for words in ("can't allocate memory", "out of memory"))
 
 
 def _one_epoch(state: TrainingState, examples: Examples, plan: _Plan, *, number: int) -> Epoch:
