@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vitrail.decision import Decision, decide
 from vitrail.errors import StudyError
-from vitrail.evaluation import best_threshold, check_threshold, choose_decision, decide_held_out
+from vitrail.evaluation import best_threshold, check_threshold, choose_decision, decide_held_out, held_out_decisions
 from vitrail.study import EvaluationSettings
 
 CLASSES = ("healthy", "ill")
@@ -197,6 +197,35 @@ def test_no_group_is_decided_by_a_threshold_that_it_chose() -> None:
         turned = np.where(own, 1 - truth, truth)  # wrong labels for the group alone: its own decisions may not move
         after = decide_held_out(turned, groups, scores, classes=CLASSES, decision=found, seed=0)
         assert np.array_equal(before[own], after[own])
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {},
+        {"threshold": "half"},
+        {"threshold": "sensitivity", "reach": 0.8, "positive": "ill"},
+        {"threshold": "specificity", "reach": 0.9, "positive": "ill"},
+    ],
+)
+@pytest.mark.parametrize("n", [60, 300])
+def test_what_has_no_rule_yet_is_decided_as_the_validation_images_of_a_run_are(wishes, n) -> None:
+    truth, groups, scores = drawn(n, centre=-1.5)
+    settings = EvaluationSettings(resamples=200, **wishes)
+    made = held_out_decisions(truth, groups, scores, classes=CLASSES, settings=settings, seed=3)
+    decision = choose_decision(truth, groups, scores, classes=CLASSES, settings=settings, seed=3)
+    expected = decide_held_out(truth, groups, scores, classes=CLASSES, decision=decision, seed=3)
+    np.testing.assert_array_equal(made, np.eye(2)[expected])
+    moved = (expected != scores.argmax(axis=1)).any()
+    assert moved == (wishes.get("threshold") != "half" and (n == 300 or "threshold" in wishes))
+
+
+def test_of_three_classes_the_highest_score_decides_held_out_too() -> None:
+    scores = np.random.default_rng(0).dirichlet([1, 1, 1], 30)
+    made = held_out_decisions(
+        np.arange(30) % 3, np.arange(30), scores, classes=("a", "b", "c"), settings=EvaluationSettings(), seed=0
+    )
+    np.testing.assert_array_equal(made.argmax(axis=1), scores.argmax(axis=1))
 
 
 def test_thresholds_that_cannot_be_are_told_by_key() -> None:

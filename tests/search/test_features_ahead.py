@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from vitrail.datasets import scan_folder
 from vitrail.models.embedders import DescriptorEmbedder
+from vitrail.preprocess import make_recipe
 from vitrail.progress import SILENT, SilentProgress
 from vitrail.records import Split
 from vitrail.search import CandidateScorer, cross_validation, shared_cores
 from vitrail.search.features_ahead import FeaturesAhead
 from vitrail.search_folder import SearchFolder
-from vitrail.study import Study
+from vitrail.study import Study, changed
 
 EACH = 20
 
@@ -88,6 +91,26 @@ def test_folds_find_all_that_they_need(manifest, tmp_path, embedded):
     assert [cold({"trees": trees}, tmp_path / "place", fold) for trees in (5, 9) for fold in range(3)] == scores
     ahead({"features": ["hog"]})
     assert sum(embedded) == 6 * images
+
+
+def test_folds_are_scored_by_the_rule_that_a_run_will_have(manifest, tmp_path, monkeypatch):
+    def faint(settings, job):
+        """A model that tells the classes apart, far below 0.5."""
+        embedder = DescriptorEmbedder(make_recipe(job.study.preprocess_for(settings), size=16), ("pixels",))
+        bright = lambda vectors: np.clip(vectors.mean(axis=1, dtype=np.float64) - 0.2, 0, 0.4)  # noqa: E731
+        return SimpleNamespace(
+            embedder=embedder,
+            head=SimpleNamespace(scores=lambda vectors: np.stack([1 - bright(vectors), bright(vectors)], axis=1)),
+        )
+
+    monkeypatch.setattr(cross_validation, "train", faint)
+    found = {}
+    for threshold in ("half", "balanced"):
+        asked = changed(study(manifest), {"evaluation.threshold": threshold, "models.forest.test_time_augmentation": "none"})
+        score = CandidateScorer(asked, "forest", manifest, (split(manifest, 0),), tmp_path / "cache", 1)
+        found[threshold] = score({}, tmp_path / "place", 0)
+    assert found["half"]["balanced_accuracy"] == 0.5 and found["balanced"]["balanced_accuracy"] > 0.9
+    assert found["half"]["log_loss"] == found["balanced"]["log_loss"]
 
 
 def test_what_cannot_be_computed_is_left_for_the_folds_to_say(manifest, tmp_path, embedded):

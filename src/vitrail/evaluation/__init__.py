@@ -19,6 +19,7 @@ from vitrail.evaluation.threshold import (
     choose_decision,
     decide_held_out,
     fixed_decision,
+    held_out_decisions,
 )
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "fixed_decision",
     "folds_of_groups",
     "held_against_baselines",
+    "held_out_decisions",
     "leaderboard_row",
     "load_predictions",
     "note_test_opening",

@@ -9,6 +9,7 @@ is known far less well than how good it is; its interval (percentiles of the boo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -87,6 +88,21 @@ def choose_decision(
         settings: What is wished; number of resamples behind the threshold's interval.
         seed: Of the resampling.
     """
+    chosen = _without_interval(truth, groups, scores, classes=classes, settings=settings)
+    if chosen.threshold is None:
+        return chosen
+    number = classes.index(chosen.positive)
+    positive, own = truth == number, np.asarray(scores[:, number], dtype=np.float64)
+    low, high, method, note = _interval(
+        positive, groups, own, rule=chosen.rule, reach=chosen.reach, resamples=settings.resamples, seed=seed
+    )
+    return replace(chosen, low=low, high=high, method=method, note=note)
+
+
+def _without_interval(
+    truth: IntArray, groups: IntArray, scores: DoubleArray, *, classes: Sequence[str], settings: EvaluationSettings
+) -> Decision:
+    """Choose how a model decides, all but the threshold's interval: see :func:`choose_decision`."""
     fixed = fixed_decision(settings, classes)
     if fixed is not None:
         return fixed
@@ -107,7 +123,6 @@ def choose_decision(
     threshold = best_threshold(positive, own, rule=rule, reach=reach)
     if threshold is None:
         return Decision("highest", "no threshold does better than a constant answer on the validation images: it stays at 0.5")
-    low, high, method, note = _interval(positive, groups, own, rule=rule, reach=reach, resamples=settings.resamples, seed=seed)
     what = "the largest balanced accuracy" if reach is None else f"{rule} {reach:g} for {classes[number]}"
     return Decision(
         rule=rule,
@@ -115,13 +130,9 @@ def choose_decision(
         positive=classes[number],
         negative=classes[1 - number],
         threshold=threshold,
-        low=low,
-        high=high,
         reach=reach,
         images={name: int(count) for name, count in zip(classes, images, strict=True)},
         groups=len(np.unique(groups)),
-        method=method,
-        note=note,
     )
 
 
@@ -152,6 +163,30 @@ def decide_held_out(
         if found is not None:
             predicted[inside] = np.where(scores[inside, number] >= found, number, 1 - number)
     return predicted
+
+
+def held_out_decisions(
+    truth: IntArray, groups: IntArray, scores: DoubleArray, *, classes: Sequence[str], settings: EvaluationSettings, seed: int
+) -> DoubleArray:
+    """Decide on images as a run will decide on its validation images: by the study's rule, each by a threshold that others chose.
+
+    For what compares models, or settings of one, before any of them has a rule of its own: a threshold of 0.5 would favour those
+    whose scores happen to lie around it.
+
+    Args:
+        truth: True class index of every image, shape (n,). None of the images trained the model.
+        groups: Group number of every image; groups are not divided.
+        scores: Shape (n, classes).
+        classes: Class names.
+        settings: What is wished.
+        seed: Of the fifths.
+
+    Returns:
+        The decisions in the form of scores, as metrics with ``decides`` take them: 1 for the predicted class, shape (n, classes).
+    """
+    decision = _without_interval(truth, groups, scores, classes=classes, settings=settings)
+    predicted = decide_held_out(truth, groups, scores, classes=classes, decision=decision, seed=seed)
+    return np.asarray(np.eye(len(classes))[predicted])
 
 
 def best_threshold(

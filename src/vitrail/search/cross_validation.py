@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vitrail.engine import available_cores, limited_to
-from vitrail.evaluation import OVERALL_METRICS
+from vitrail.evaluation import OVERALL_METRICS, held_out_decisions
 from vitrail.models import FAMILIES, stops_early, weighted_mean
 from vitrail.preprocess import VIEWS, View, pixel_batches, seen
 from vitrail.progress import SILENT, Progress
@@ -67,7 +67,8 @@ def score_fold(study: Study, settings: ModelSettings, job: Job) -> dict[str, flo
         job: The fold's split, and where to keep what is under way.
 
     Returns:
-        Every overall metric on the held-out fold, by name.
+        Every overall metric on the held-out fold, by name; those of the predicted class by the study's rule, each image by a
+        threshold that others of the fold chose.
 
     Raises:
         VitrailError: The candidate cannot be trained.
@@ -88,8 +89,14 @@ def score_fold(study: Study, settings: ModelSettings, job: Job) -> dict[str, flo
         ]
     probabilities = weighted_mean((1 / len(views), trained.head.scores(of_view)) for of_view in vectors)
     truth = job.manifest.labels[rows]
-    weights = np.ones((1, len(rows)))
-    return {name: float(metric.compute(truth, probabilities, weights)[0]) for name, metric in OVERALL_METRICS.items()}
+    groups, weights = np.asarray(job.split.groups, dtype=np.int64)[rows], np.ones((1, len(rows)))
+    decided = held_out_decisions(
+        truth, groups, probabilities, classes=job.manifest.classes, settings=study.evaluation, seed=study.seed
+    )
+    return {
+        name: float(metric.compute(truth, decided if metric.decides else probabilities, weights)[0])
+        for name, metric in OVERALL_METRICS.items()
+    }
 
 
 def views_of(settings: ModelSettings) -> tuple[View, ...]:

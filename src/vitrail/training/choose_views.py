@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from vitrail.evaluation import Gain, paired_gain
+from vitrail.evaluation import Gain, held_out_decisions, paired_gain
 from vitrail.models.heads import Scores
 from vitrail.preprocess import VIEWS
 from vitrail.records import Choice
@@ -22,7 +22,8 @@ WHAT = "test-time augmentation"
 def choose_views(settings: ModelSettings, trained: Trained, job: Job) -> tuple[Views, Choice | None]:
     """Return the views over which a trained model's scores are averaged and, under ``auto``, how they were chosen.
 
-    Views are taken where they raise balanced accuracy on the validation images by more than noise (the 95 % interval of the
+    Balanced accuracy is that of the study's rule, as validation scores have it: with two classes by thresholds that other images
+    chose. Views are taken where they raise it on the validation images by more than noise (the 95 % interval of the
     difference, by a paired bootstrap of groups, lies above zero); or where they do not lower it and lower log loss by more than
     noise. Of several, those with the higher balanced accuracy, then the lower log loss. The test images stay closed.
 
@@ -41,13 +42,18 @@ def choose_views(settings: ModelSettings, trained: Trained, job: Job) -> tuple[V
         halves = (trained.embedder, trained.head)
         return view_scores(*halves, job.manifest, rows, views=VIEWS[views], cache=job.cache, progress=job.progress, title=title)
 
+    def decided(of_views: Scores) -> Scores:
+        rule = job.study.evaluation
+        return held_out_decisions(truth, groups, of_views, classes=job.manifest.classes, settings=rule, seed=job.study.seed)
+
     plain, resamples = scores("none"), job.study.evaluation.resamples
     candidates: tuple[Views, ...] = ("mirror", "shifts") if job.study.augment.flip_horizontal else ("shifts",)
     gains: dict[Views, tuple[Gain, Gain]] = {}
     for views in candidates:
-        pair = (truth, groups, plain, scores(views))
+        after = scores(views)
+        pairs = {"balanced_accuracy": (decided(plain), decided(after)), "log_loss": (plain, after)}
         accuracy, loss = (
-            paired_gain(metric, *pair, resamples=resamples, seed=job.study.seed) for metric in ("balanced_accuracy", "log_loss")
+            paired_gain(metric, truth, groups, *pair, resamples=resamples, seed=job.study.seed) for metric, pair in pairs.items()
         )
         gains[views] = (accuracy, loss)
     good = [views for views, (accuracy, loss) in gains.items() if is_better(accuracy, loss)]
