@@ -134,6 +134,33 @@ def test_the_cost_of_a_model_is_the_sum_of_its_parts():
     assert plan.seconds == pytest.approx(5.0 + 10.0 + cost(plan, "forest").seconds + 8.0)
 
 
+def test_what_frozen_layers_give_is_paid_once_and_makes_every_epoch_cheaper():
+    def finetuned(**changes):
+        times = measured({"forest": timing(), "finetune": timing(fit=0.01, **changes)})
+        plan = planned(times=times, study=wishes(explanation={"grade_images": 0, "shortcut_hunt": False}), budget=1e5)
+        model = next(model for model in plan.study.models if model.name == "finetune")
+        return cost(plan, "finetune").seconds, plan.study.training_for(model)
+
+    whole, training = finetuned()
+    kept, same = finetuned(once=0.02, check=0.0)
+    assert training.epochs == same.epochs
+    assert kept - whole == pytest.approx(600 * 0.02 - training.epochs * 120 * 1e-3)
+    assert same.minutes - training.minutes == pytest.approx(1.5 * (kept - whole) / 60, abs=0.011)
+    with_room, without = (
+        planned(times=measured({"forest": timing(), "finetune": timing(fit=0.01, once=one)})) for one in (0.0, 10.0)
+    )
+    assert "finetune" in names(with_room) and "finetune" not in names(without)
+
+
+def test_new_timings_of_frozen_layers_settle_as_others_do():
+    kept = steady(measured({"finetune": timing(once=0.01, check=0.002)}), None)
+    again = steady(measured({"finetune": timing(once=0.012, check=0.0024)}), kept)
+    assert again.timings == kept.timings
+    assert kept.timings["finetune"].once == on_grid(0.01) and kept.timings["finetune"].check == on_grid(0.002)
+    moved = steady(measured({"finetune": timing(once=0.03, check=0.004)}), kept).timings["finetune"]
+    assert (moved.once, moved.check) == (on_grid(0.03), on_grid(0.004))
+
+
 def test_the_hunt_for_shortcuts_is_in_the_cost():
     def seconds(*, maps, hunt):
         times = measured({"forest": timing(embed=0.02, maps=maps)})

@@ -118,7 +118,14 @@ def decide(outline: Outline, facts: Facts, measured: Measured, *, budget: float)
 
 def epoch_seconds(facts: Facts, timing: Timing, *, size: int) -> float:
     """Return the seconds of one epoch of a network: training images forth and back, validation images forth."""
-    return _shrunk(timing, size) * (facts.training_images * timing.fit + facts.validation * timing.embed)
+    check = timing.embed if timing.check is None else timing.check
+    return _shrunk(timing, size) * (facts.training_images * timing.fit + facts.validation * check)
+
+
+def epochs_seconds(facts: Facts, timing: Timing, epochs: int, *, size: int) -> float:
+    """Return the seconds of some epochs of a network, with what is computed once in the first of them."""
+    once = (facts.training_images + facts.validation) * timing.once * _shrunk(timing, size)
+    return once + epochs * epoch_seconds(facts, timing, size=size)
 
 
 def other_seconds(family: str, study: Study, facts: Facts, timing: Timing, *, size: int, pace: float) -> float:
@@ -186,11 +193,12 @@ def _fit(family: str, study: Study, facts: Facts, timing: Timing, left: float, *
         epoch = epoch_seconds(facts, timing, size=size)
         other = other_seconds(family, study, facts, timing, size=size, pace=pace)
         fewest = min(need.epochs, wanted)
-        epochs = max((number for number in {*EPOCHS, wanted} if number <= wanted and other + number * epoch <= left), default=0)
+        taken = {number: epochs_seconds(facts, timing, number, size=size) for number in {*EPOCHS, wanted} if number <= wanted}
+        epochs = max((number for number, seconds in taken.items() if other + seconds <= left), default=0)
         if epochs >= fewest:
             used = memory_of(family, study, facts, timing, size=size)
             told = f"{epochs} epochs of {spoken(epoch)} at {size} px"
-            return _Fitting(other + epochs * epoch, epochs, size, used), told
+            return _Fitting(other + taken[epochs], epochs, size, used), told
     needed = _needed(family, study, facts, timing, pace)
     return None, f"{fewest} epochs, the fewest worth a start, take about {spoken(needed)}; {spoken(max(0.0, left))} are left"
 
@@ -215,7 +223,8 @@ def _needed(family: str, study: Study, facts: Facts, timing: Timing, pace: float
     need = NEEDS[family]
     size = _sizes(study, timing)[-1] if need.epochs else timing.size
     epochs = min(need.epochs, _wanted(family, study, facts)) if need.epochs else 0
-    return other_seconds(family, study, facts, timing, size=size, pace=pace) + epochs * epoch_seconds(facts, timing, size=size)
+    epochs_take = epochs_seconds(facts, timing, epochs, size=size) if epochs else 0.0
+    return other_seconds(family, study, facts, timing, size=size, pace=pace) + epochs_take
 
 
 def _together(planned: list[str], study: Study, measured: Measured) -> float:
@@ -262,7 +271,7 @@ def _limits(plan: Plan, planned: list[str]) -> list[Choice]:
             settings = next(model for model in plan.study.models if model.name == name)
             size = plan.study.preprocess_for(settings).size or plan.timings[name].size
             number = plan.study.training_for(settings).epochs or 1
-            epochs[name] = number * epoch_seconds(plan.facts, plan.timings[name], size=size)
+            epochs[name] = epochs_seconds(plan.facts, plan.timings[name], number, size=size)
     over = max(0.0, plan.budget - plan.seconds)
     factor = min(SLACK, 1 + over / sum(epochs.values())) if epochs else 1.0
     return [

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,7 +27,11 @@ from vitrail.progress import SILENT, Progress
 from vitrail.records import ByteArray, FloatArray, IntArray, Manifest, Recipe, Split
 from vitrail.storage import read_record, write_record
 from vitrail.study import ModelSettings, Study, TrainingSettings
-from vitrail.training.train import OPEN_SIZE
+from vitrail.training.train import OPEN_SIZE, augmentation_of
+
+if TYPE_CHECKING:
+    from vitrail.training.examples import PixelExamples
+    from vitrail.training.frozen import FrozenExamples
 
 SAMPLE = 48
 """Training images that are tried, spread over the classes; more where there are many classes."""
@@ -38,7 +42,7 @@ REFERENCE_PACE = 0.030
 FLOAT = 4
 """Bytes of a number."""
 
-_TIMES = ("prepare", "embed", "start", "fit")
+_TIMES = ("prepare", "embed", "start", "fit", "once")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,11 +100,12 @@ def measure(
     timings: dict[str, Timing] = {}
     failures: dict[str, str] = {}
     rows = sample_rows(manifest, split)
+    images = len(split.rows("train")) + len(split.rows("validation"))
     with progress.task("Planning: measuring", len(study.models)) as advance:
         for settings in study.models:
             if not timings or time.monotonic() - started < limit:
                 try:
-                    timings[settings.name] = _timing(settings, study, manifest, rows, cache)
+                    timings[settings.name] = _timing(settings, study, manifest, rows, cache, images=images)
                 except VitrailError as error:  # weights that cannot be had, an image size that does not go
                     failures[settings.name] = " ".join(str(error).split())
             advance(1, settings.name)
@@ -122,8 +127,16 @@ def steady(found: Measured, kept: Measured | None) -> Measured:
         old = kept.timings.get(name) if kept else None
         comparable = old if old is not None and old.size == timing.size else None
         values = {key: time_of(getattr(timing, key), getattr(comparable, key) if comparable else None) for key in _TIMES}
+        kept_check = comparable.check if comparable else None
+        check = None if timing.check is None else time_of(timing.check, kept_check)
         timings[name] = dataclasses.replace(
-            timing, prepare=values["prepare"], embed=values["embed"], start=values["start"], fit=values["fit"]
+            timing,
+            prepare=values["prepare"],
+            embed=values["embed"],
+            start=values["start"],
+            fit=values["fit"],
+            once=values["once"],
+            check=check,
         )
     others = {key: time_of(getattr(found, key), getattr(kept, key) if kept else None) for key in ("pace", "audit", "planning")}
     return Measured(timings, found.failures, **others)
@@ -156,7 +169,7 @@ def pace() -> float:
 # ---------------------------------------------------------------------------------------------------- one model
 
 
-def _timing(settings: ModelSettings, study: Study, manifest: Manifest, rows: IntArray, cache: Path) -> Timing:
+def _timing(settings: ModelSettings, study: Study, manifest: Manifest, rows: IntArray, cache: Path, *, images: int) -> Timing:
     match FAMILIES[settings.model].training:
         case "grown":
             embedder = family_module(settings.model).embedder(
@@ -167,7 +180,7 @@ def _timing(settings: ModelSettings, study: Study, manifest: Manifest, rows: Int
             embedder = family_module(settings.model).embedder(settings, study.preprocess_for(settings), cache=cache)
             return _fitted(settings, study, manifest, rows, embedder)
         case "network":
-            return _network(settings, study, manifest, rows)
+            return _network(settings, study, manifest, rows, cache, images=images)
         case "ensemble":
             raise ValueError(f"{settings.name}: an ensemble is made of models that are timed themselves")
 
@@ -218,19 +231,24 @@ def _fitted(settings: Any, study: Study, manifest: Manifest, rows: IntArray, emb
     )
 
 
-def _network(settings: Any, study: Study, manifest: Manifest, rows: IntArray) -> Timing:
-    """Time steps of a network in the fit loop itself, and its forward pass."""
+def _network(settings: Any, study: Study, manifest: Manifest, rows: IntArray, cache: Path, *, images: int) -> Timing:
+    """Time steps of a network in the fit loop itself, on what frozen layers gave where training keeps that, and its forward pass.
+
+    Epochs at the start in which only the head learns count as long as the others.
+    """
     import torch
 
     from vitrail.training.examples import PixelExamples
     from vitrail.training.fit import fit
+    from vitrail.training.frozen import frozen_once
 
     family = family_module(settings.model)
     preprocess, training = study.preprocess_for(settings), study.training_for(settings)
     recipe = family.recipe(settings, preprocess) if hasattr(family, "recipe") else make_recipe(preprocess, size=OPEN_SIZE)
     pixels, prepare = _prepared(manifest, rows, recipe)
     classes = len(manifest.classes)
-    network = family.build(settings, recipe, classes=classes, seed=study.seed).to(memory_format=torch.channels_last)
+    one_phase = settings.model_copy(update={"head_epochs": 0}) if hasattr(settings, "head_epochs") else settings
+    network = family.build(one_phase, recipe, classes=classes, seed=study.seed).to(memory_format=torch.channels_last)
     batch = training.batch_size or 16
     examples = PixelExamples(
         pixels,
@@ -238,18 +256,23 @@ def _network(settings: Any, study: Study, manifest: Manifest, rows: IntArray) ->
         np.arange(2),
         manifest.labels[rows],
         recipe=recipe,
-        augmentation=study.augment if settings.augment else None,
+        augmentation=augmentation_of(settings, study),
     )
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".timing-", suffix=".partial") as place:
+        folder = Path(place)
 
-    def epochs(number: int) -> list[float]:
-        wishes = {"epochs": number, "patience": number, "minutes": STEP_SECONDS / 60, "imbalance": "none", "warmup": 0}
-        timed: TrainingSettings = training.model_copy(update=wishes)
-        with tempfile.TemporaryDirectory() as folder:
-            done = fit(network, examples, classes=classes, settings=timed, seed=study.seed, checkpoint=Path(folder) / "timing.pt")
-        return [epoch.seconds for epoch in done.epochs]
+        def epochs(number: int) -> list[float]:
+            wishes = {"epochs": number, "patience": number, "minutes": STEP_SECONDS / 60, "imbalance": "none", "warmup": 0}
+            timed: TrainingSettings = training.model_copy(update=wishes)
+            path = folder / f"timing-{number}.pt"
+            done = fit(network, shown, classes=classes, settings=timed, seed=study.seed, checkpoint=path)
+            return [epoch.seconds for epoch in done.epochs]
 
-    epochs(1)
-    step = statistics.median(epochs(20)) / batch
+        with frozen_once(network, examples, training, folder=folder, name=settings.name, progress=SILENT, images=images) as shown:
+            epochs(1)
+            step = statistics.median(epochs(20)) / batch
+            once, check = _kept_part(network, examples, shown)
     few = min(len(rows), 16)
     started = time.monotonic()
     with torch.no_grad():
@@ -265,7 +288,26 @@ def _network(settings: Any, study: Study, manifest: Manifest, rows: IntArray) ->
         maps=network.trunk.pooling != "none",
         memory=6 * FLOAT * parameters,  # weights, gradients, two moments of the optimiser, the best weights, a copy to save
         memory_image=2 * FLOAT * _activations(network, pixels[:2], recipe),  # each with its gradient
+        once=once,
+        check=check,
     )
+
+
+def _kept_part(network: Any, examples: PixelExamples, shown: PixelExamples | FrozenExamples) -> tuple[float, float | None]:
+    """Return the seconds that frozen layers take per image, and what comes after them; 0 and ``None`` where nothing is kept."""
+    import torch
+
+    from vitrail.training.frozen import BATCH, FrozenExamples
+
+    if not isinstance(shown, FrozenExamples) or not shown.keeps:
+        return 0.0, None
+    some, nothing_drawn = np.arange(min(len(examples.training_labels), BATCH)), np.random.default_rng(0)
+    started = time.monotonic()
+    network.frozen_part(examples.training_batch(some, nothing_drawn))
+    between = time.monotonic()
+    with torch.no_grad():
+        network.eval()(shown.training_batch(some, nothing_drawn))
+    return (between - started) / len(some), (time.monotonic() - between) / len(some)
 
 
 def _normalised(pixels: ByteArray, recipe: Recipe) -> FloatArray:

@@ -27,6 +27,9 @@ class Timing:
         maps: Whether explanations come from feature maps; else an image passes the model a few hundred times.
         memory: Bytes that do not depend on the number of images.
         memory_image: Bytes per training image (fitted in one go), or per image of a batch (network).
+        once: Per training and validation image of a network, before its first epoch: what frozen layers give that are computed
+            once; 0: none are.
+        check: Per validation image of an epoch; ``None``: as ``embed``.
     """
 
     size: int
@@ -37,6 +40,8 @@ class Timing:
     maps: bool
     memory: int
     memory_image: int
+    once: float = 0.0
+    check: float | None = None
 
 
 @dataclass(frozen=True)

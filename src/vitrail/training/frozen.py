@@ -57,6 +57,7 @@ def frozen_once(
     folder: Path,
     name: str,
     progress: Progress,
+    images: int | None = None,
 ) -> Iterator[PixelExamples | FrozenExamples]:
     """Give examples that hold what a network's frozen layers made of an image, where they have to do so only once.
 
@@ -77,6 +78,7 @@ def frozen_once(
         folder: Of the model, for what is kept while it trains.
         name: Of the model, for messages.
         progress: Told what is done.
+        images: For how many there must be room; ``None``: as many as there are. More where a training is only timed on some.
     """
     if not isinstance(network, PartlyFrozen) or not network.freezes:
         yield examples
@@ -91,7 +93,7 @@ def frozen_once(
         network.find_frozen(examples.training_batch(some, np.random.default_rng(0)))
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".frozen-", suffix=".partial", ignore_cleanup_errors=True) as place:
-            yield FrozenExamples(network, examples, folder=Path(place), name=name, progress=progress)
+            yield FrozenExamples(network, examples, folder=Path(place), name=name, progress=progress, images=images)
 
 
 class FrozenExamples:
@@ -106,15 +108,31 @@ class FrozenExamples:
         folder: Where to keep it.
         name: Of the model, for messages.
         progress: Told of every image.
+        images: For how many there must be room; ``None``: as many as there are.
     """
 
-    def __init__(self, network: PartlyFrozen, examples: PixelExamples, *, folder: Path, name: str, progress: Progress) -> None:
+    def __init__(
+        self,
+        network: PartlyFrozen,
+        examples: PixelExamples,
+        *,
+        folder: Path,
+        name: str,
+        progress: Progress,
+        images: int | None = None,
+    ) -> None:
         self.training_labels = examples.training_labels
         self.validation_labels = examples.validation_labels
         self._network, self._examples = network, examples
         self._folder, self._name, self._progress = folder, name, progress
+        self._images = images or len(examples.training_labels) + len(examples.validation_labels)
         self._part = ""
         self._kept: _Kept | None = None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what frozen layers gave is kept, as of the last batch."""
+        return self._kept is not None
 
     def training_batch(self, positions: IntArray, generator: np.random.Generator) -> torch.Tensor:
         """See :class:`vitrail.training.fit.Examples`."""
@@ -147,7 +165,7 @@ class FrozenExamples:
         batches = self._batches(size)
         first = next(batches)
         by_channel = first.ndim == 4 and not first.is_contiguous()  # channels_last: rows of the file are as they lie in memory
-        if not self._fits(count * first[0].nbytes):
+        if not self._fits(self._images * first[0].nbytes):
             return None
         path = self._folder / f"{part}.npy"
         shape = (count, *(first.permute(0, 2, 3, 1) if by_channel else first).shape[1:])

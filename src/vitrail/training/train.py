@@ -29,7 +29,7 @@ from vitrail.preprocess.examples import augmented_examples, augments, save_examp
 from vitrail.progress import SILENT, Progress
 from vitrail.records import Computation, Continuation, Epoch, FloatArray, IntArray, Manifest, Split, Training
 from vitrail.storage import write_bytes
-from vitrail.study import ModelSettings, Study, TrainingSettings
+from vitrail.study import AugmentSettings, ModelSettings, Study, TrainingSettings
 from vitrail.training.continuing import continued_record, seed_of, start_is_best
 from vitrail.training.features import features
 from vitrail.training.imbalance import BalancedSet, balanced_set
@@ -248,7 +248,7 @@ def _network(settings: Any, job: Job) -> Trained:
         np.arange(len(job.training_rows), len(rows)),
         job.manifest.labels[rows],
         recipe=recipe,
-        augmentation=job.study.augment if settings.augment and augments(job.study.augment) else None,
+        augmentation=augmentation_of(settings, job.study),
         turns=chosen.turns if chosen.turns.any() else None,
     )
     training = job.study.training_for(settings)
@@ -277,9 +277,19 @@ def _network(settings: Any, job: Job) -> Trained:
     return Trained(embedder, network.head.to_head(), _record(settings, job, **told))
 
 
+def augmentation_of(settings: Any, study: Study) -> AugmentSettings | None:
+    """Return how the training images of a network are augmented; ``None``: not at all, so that they are the same in every epoch.
+
+    Args:
+        settings: The network.
+        study: Its study.
+    """
+    return study.augment if settings.augment and augments(study.augment) else None
+
+
 def _keep_examples(settings: Any, job: Job, pixels: Any) -> None:
     """Keep, for the report, what the augmentation makes of the first training image of each class."""
-    if not (settings.augment and augments(job.study.augment)):
+    if augmentation_of(settings, job.study) is None:
         return
     labels, first = np.unique(job.manifest.labels[job.training_rows], return_index=True)
     labels, first = labels[:EXAMPLE_CLASSES], first[:EXAMPLE_CLASSES]
