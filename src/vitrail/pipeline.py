@@ -18,7 +18,7 @@ from vitrail.auditing import audit, find_images
 from vitrail.comparing import ComparisonResult, compare_runs, comparison_folder, comparison_summary
 from vitrail.continuing import continued_study
 from vitrail.energy import Meter, check_energy
-from vitrail.engine import share_cores
+from vitrail.engine import WorkerPool, share_cores
 from vitrail.errors import Problem, StudyError, UsageError
 from vitrail.evaluation import check_threshold
 from vitrail.explanation.grading import check_explanation
@@ -35,9 +35,9 @@ from vitrail.run_folder import (
     run_folder_of,
     shown_study,
 )
-from vitrail.search import CandidateScorer, check_space, describe_search, fold_splits, search_models, shared_cores
+from vitrail.search import SearchJob, check_space, describe_search, search_models, shared_cores
 from vitrail.search_folder import SearchFolder, SearchResult, save_search
-from vitrail.split import load_split, make_folds, make_split, save_folds, save_split, with_groups
+from vitrail.split import load_split, make_split, save_folds, save_split, with_groups
 from vitrail.steps import (
     combine_models,
     evaluate_baselines,
@@ -209,24 +209,14 @@ def search(study: Study, *, fresh: bool = False, progress: Progress = SILENT) ->
             shutil.rmtree(folder.path)
         sweep(folder.path)
         split = _split_of(study, manifest, audit_report)
-        settings = study.search
-        cuts = make_folds(
-            manifest,
-            audit_report,
-            folds=settings.folds,
-            repeats=settings.repeats,
-            seed=study.seed,
-            split=split,
-            settings=study.split,
-        )
-        splits = [
-            one for folds in cuts for one in fold_splits(split, folds, manifest, audit_report, validation=study.split.validation)
-        ]
+        job = SearchJob(study, spaces, manifest, audit_report, cache_of(study), threads)
+        cuts = job.cuts(split, folds=study.search.folds, repeats=study.search.repeats)
+        splits = job.splits(split, cuts)
         write_text(folder.study, shown_study(study).to_yaml())
         save_split(folder.split, split, manifest)
         save_folds(folder.folds, cuts, manifest)
-        scorers = [CandidateScorer(study, model, manifest, tuple(splits), cache_of(study), threads) for model in spaces]
-        searched = search_models(scorers, spaces, folder.model, workers=workers, progress=progress)
+        with WorkerPool(workers) as pool:
+            searched = search_models(job, splits, folder.model, pool=pool, progress=progress)
         result = SearchResult(folder.path, searched, folder.best)
         save_search(folder, study, result)
         if study.tracking.enabled:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from vitrail.engine import available_cores, limited_to
-from vitrail.evaluation import OVERALL_METRICS
+from vitrail.evaluation import OVERALL_METRICS, predictions_of
 from vitrail.models import FAMILIES, stops_early, weighted_mean
 from vitrail.preprocess import VIEWS, View, pixel_batches, seen
 from vitrail.progress import SILENT, Progress
-from vitrail.records import AuditReport, Manifest, Split
+from vitrail.records import AuditReport, Manifest, Predictions, Split
 from vitrail.search.candidates import candidate
 from vitrail.split import Folds, draw_rows
 from vitrail.study import ModelSettings, Study
@@ -56,8 +56,8 @@ def fold_splits(split: Split, folds: Folds, manifest: Manifest, audit: AuditRepo
     return splits
 
 
-def score_fold(study: Study, settings: ModelSettings, job: Job) -> dict[str, float]:
-    """Train a model on a fold's training images and score it on the fold.
+def predict_fold(study: Study, settings: ModelSettings, job: Job) -> Predictions:
+    """Train a model on a fold's training images and let it predict the fold.
 
     Models that are fitted in one go train on the validation images too, for nothing has to stop them.
 
@@ -67,7 +67,7 @@ def score_fold(study: Study, settings: ModelSettings, job: Job) -> dict[str, flo
         job: The fold's split, and where to keep what is under way.
 
     Returns:
-        Every overall metric on the held-out fold, by name.
+        Scores for the held-out fold. Its images are called validation images, as the study's own test images stay closed.
 
     Raises:
         VitrailError: The candidate cannot be trained.
@@ -87,9 +87,17 @@ def score_fold(study: Study, settings: ModelSettings, job: Job) -> dict[str, flo
             features(trained.embedder, job.manifest, rows, view=view, cache=job.cache, progress=job.progress) for view in views
         ]
     probabilities = weighted_mean((1 / len(views), trained.head.scores(of_view)) for of_view in vectors)
-    truth = job.manifest.labels[rows]
-    weights = np.ones((1, len(rows)))
-    return {name: float(metric.compute(truth, probabilities, weights)[0]) for name, metric in OVERALL_METRICS.items()}
+    predictions = predictions_of(settings.name, job.manifest, job.split, part="test", probabilities=probabilities)
+    return replace(predictions, part="validation")
+
+
+def scores_of(predictions: Predictions) -> dict[str, float]:
+    """Return every overall metric of a fold's predictions, by name; not-a-number where it is not estimable."""
+    weights = np.ones((1, len(predictions.truth)))
+    computed = {
+        name: metric.compute(predictions.truth, predictions.probabilities, weights) for name, metric in OVERALL_METRICS.items()
+    }
+    return {name: float(value[0]) for name, value in computed.items()}
 
 
 def views_of(settings: ModelSettings) -> tuple[View, ...]:
@@ -119,7 +127,7 @@ class CandidateScorer:
     threads: int
 
     def __call__(self, parameters: Mapping[str, Any], place: Path, fold: int) -> dict[str, float]:
-        """Train a candidate and score it on a fold, counted from 0; see :func:`score_fold`.
+        """Train a candidate and score it on a fold, counted from 0; see :func:`predict_fold`.
 
         Args:
             parameters: Dotted key below the model -> value.
@@ -129,7 +137,8 @@ class CandidateScorer:
         new, settings = candidate(self.study, self.model, parameters)
         place.mkdir(parents=True, exist_ok=True)
         with limited_to(self.threads, "scipy.linalg", "sklearn.linear_model", *(["torch"] if stops_early(settings) else [])):
-            return score_fold(new, settings, Job(new, self.manifest, self.splits[fold], place, self.cache))
+            predictions = predict_fold(new, settings, Job(new, self.manifest, self.splits[fold], place, self.cache))
+        return scores_of(predictions)
 
 
 def shared_cores(study: Study, models: Iterable[str], progress: Progress = SILENT) -> tuple[int, int]:
