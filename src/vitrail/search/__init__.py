@@ -3,12 +3,19 @@
 from vitrail.search.candidates import candidate, check_space, grid_of
 from vitrail.search.cross_validation import CandidateScorer, fold_splits, predict_fold, shared_cores
 from vitrail.search.describe import describe_search
-from vitrail.search.search_models import SearchJob, search_models
+from vitrail.search.nested import NestedFolder, NestedPlan, nested_fits, nested_selection, plan_nested
+from vitrail.search.nested_estimate import UNTESTED, Nested, OuterFold, meaning, nested_row
+from vitrail.search.search_models import SearchJob, search_models, winner_of
 from vitrail.search.trials import FINISHED, Searched, Trial, best_of, run_trials
 
 __all__ = [
     "FINISHED",
+    "UNTESTED",
     "CandidateScorer",
+    "Nested",
+    "NestedFolder",
+    "NestedPlan",
+    "OuterFold",
     "SearchJob",
     "Searched",
     "Trial",
@@ -18,8 +25,14 @@ __all__ = [
     "describe_search",
     "fold_splits",
     "grid_of",
+    "meaning",
+    "nested_fits",
+    "nested_row",
+    "nested_selection",
+    "plan_nested",
     "predict_fold",
     "run_trials",
     "search_models",
     "shared_cores",
+    "winner_of",
 ]

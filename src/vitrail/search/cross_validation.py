@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vitrail.engine import available_cores, limited_to
-from vitrail.evaluation import OVERALL_METRICS, predictions_of
+from vitrail.evaluation import OVERALL_METRICS, predictions_of, save_predictions
 from vitrail.models import FAMILIES, stops_early, weighted_mean
 from vitrail.preprocess import VIEWS, View, pixel_batches, seen
 from vitrail.progress import SILENT, Progress
@@ -117,6 +117,7 @@ class CandidateScorer:
         splits: Of every fold: :func:`fold_splits`.
         cache: Folder of the caches.
         threads: Cores for each fold.
+        keeps: Whether the predictions are kept: ``place.csv``, written before the scores are known.
     """
 
     study: Study
@@ -125,6 +126,7 @@ class CandidateScorer:
     splits: tuple[Split, ...]
     cache: Path
     threads: int
+    keeps: bool = False
 
     def __call__(self, parameters: Mapping[str, Any], place: Path, fold: int) -> dict[str, float]:
         """Train a candidate and score it on a fold, counted from 0; see :func:`predict_fold`.
@@ -138,6 +140,8 @@ class CandidateScorer:
         place.mkdir(parents=True, exist_ok=True)
         with limited_to(self.threads, "scipy.linalg", "sklearn.linear_model", *(["torch"] if stops_early(settings) else [])):
             predictions = predict_fold(new, settings, Job(new, self.manifest, self.splits[fold], place, self.cache))
+        if self.keeps:
+            save_predictions(place.with_suffix(".csv"), predictions)
         return scores_of(predictions)
 
 

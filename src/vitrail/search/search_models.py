@@ -12,7 +12,7 @@ from vitrail.records import AuditReport, Manifest, Split
 from vitrail.search.candidates import Space
 from vitrail.search.cross_validation import CandidateScorer, fold_splits
 from vitrail.search.features_ahead import FeaturesAhead
-from vitrail.search.trials import Searched, run_trials
+from vitrail.search.trials import Searched, Trial, run_trials
 from vitrail.split import Folds, make_folds
 from vitrail.study import Study
 
@@ -57,9 +57,9 @@ class SearchJob:
         validation = self.study.split.validation
         return tuple(one for folds in cuts for one in fold_splits(split, folds, self.manifest, self.audit, validation=validation))
 
-    def scorer(self, model: str, splits: tuple[Split, ...]) -> CandidateScorer:
+    def scorer(self, model: str, splits: tuple[Split, ...], *, keeps: bool = False) -> CandidateScorer:
         """Return what scores candidates of a model on such splits; see :class:`CandidateScorer`."""
-        return CandidateScorer(self.study, model, self.manifest, splits, self.cache, self.threads)
+        return CandidateScorer(self.study, model, self.manifest, splits, self.cache, self.threads, keeps)
 
 
 def search_models(
@@ -97,3 +97,12 @@ def search_models(
             )
         )
     return tuple(searched)
+
+
+def winner_of(searched: tuple[Searched, ...]) -> tuple[str, Trial] | None:
+    """Return the model and the trial with the highest score of all models; of equals those of the model that stands first.
+
+    ``None``: no trial is complete.
+    """
+    best = [(one.model, trial) for one in searched for trial in one.trials if trial.number == one.best]
+    return max(best, key=lambda pair: pair[1].score, default=None)
