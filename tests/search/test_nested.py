@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
+from parallel_scorer import NotingScorer
 
+from vitrail.engine import WorkerPool
 from vitrail.records import Estimate, Scores
 from vitrail.search import Nested, OuterFold, Searched, Trial, describe_search, meaning, nested_fits, nested_row, winner_of
+from vitrail.search.nested import _outcomes
 from vitrail.settings import RangeSettings, SearchSettings
 
 
@@ -27,7 +30,7 @@ def scores(value):
 
 def nested(*folds, value=0.72):
     pooled = None if value is None else scores(value)
-    return Nested(9, "forest", {"trees": 5}, 0.8, 0.02, folds, pooled)
+    return Nested(9, 3, "forest", {"trees": 5}, 0.8, 0.02, folds, pooled)
 
 
 FOREST, OTHER = {"trees": 5}, {"trees": 9}
@@ -44,6 +47,12 @@ def test_the_difference_is_said_in_words_whatever_its_sign(value, words):
     told = nested(fold(1, "forest", FOREST), value=value)
     assert told.optimism == pytest.approx(0.8 - value)
     assert words in meaning(told) and "Report the nested estimate" in meaning(told)
+
+
+def test_that_fewer_images_trained_inside_is_said_where_it_is_so():
+    two, five = (nested(*(fold(number, "forest", FOREST) for number in range(1, count + 1)), value=0.9) for count in (2, 5))
+    assert "; but its models trained on 67 % of the images, not on 80 %" in meaning(five)
+    assert "trained on" not in meaning(two)
 
 
 def test_what_is_not_estimable_is_said_to_be_so():
@@ -87,3 +96,16 @@ def test_mlflow_is_told_of_every_outer_fold_and_of_the_estimate():
     assert run.metrics["nested.inner_balanced_accuracy"] == 0.8 and run.metrics["nested.chose_the_winner"] == 1
     assert run.tags["nested"] == meaning(told)
     assert all(math.isfinite(value) for value in run.metrics.values())
+
+
+def test_a_fit_that_kills_its_process_fails_alone(tmp_path):
+    scorer = NotingScorer(tmp_path / "notes", trouble=((30, "killed"),))
+    work = [(scorer, {"trees": trees}, tmp_path / "chosen" / f"fold{fold + 1}", fold) for fold, trees in enumerate((10, 30, 50))]
+    with WorkerPool(2) as pool:
+        first, second, third = _outcomes(pool, work)
+    assert first.fold is not None and third.fold is not None and not first.failure + third.failure
+    assert second.fold is None and "killed on fold 2" in second.failure
+    with WorkerPool(1) as pool:
+        again = list(_outcomes(pool, [work[0], work[2]]))
+    assert again == [first, third]  # what is there is not done again
+    assert [line[0] for line in scorer.read() if line[1]["trees"] == 10].count("end") == 1

@@ -172,8 +172,9 @@ def nested_selection(
             within = _Within(progress, advance, f"outer fold {fold} of {count}")
             places = {model: folder.model(fold, model) for model in job.spaces}
             chosen.append(winner_of(search_models(job, splits, places.__getitem__, pool=pool, progress=within)))
-        for scorer, parameters in ((job.scorer(one[0], plan.splits), one[1].parameters) for one in chosen if one is not None):
-            FeaturesAhead(scorer, folder.path, _Within(progress, advance, ""))(parameters)
+        for fold, one in enumerate(chosen, start=1):
+            if one is not None and not folder.chosen(fold).with_suffix(".json").exists():
+                FeaturesAhead(job.scorer(one[0], plan.splits), folder.path, progress)(one[1].parameters)
         outer, predicted = _predict(job, plan, folder, chosen, pool, advance)
     scores = None
     if len(predicted) == count:
@@ -183,6 +184,7 @@ def nested_selection(
     model, trial = winner
     nested = Nested(
         fits=fits,
+        inner_folds=job.study.search.folds,
         model=model,
         parameters=trial.parameters,
         inner_score=trial.score,

@@ -42,6 +42,7 @@ class Nested:
 
     Attributes:
         fits: How many models were trained for it at the most.
+        inner_folds: Folds of every search.
         model: Model of the search's own winner, chosen on all folds.
         parameters: Settings of that winner.
         inner_score: The winner's mean balanced accuracy over the folds that chose it: too good on average.
@@ -52,6 +53,7 @@ class Nested:
     """
 
     fits: int
+    inner_folds: int
     model: str
     parameters: dict[str, Any]
     inner_score: float
@@ -97,9 +99,11 @@ def meaning(nested: Nested) -> str:
             f"The inner score is {nested.optimism:.3f} higher: the folds that gave it also chose the winner, so it is too good "
             "on average. Report the nested estimate."
         )
+    inner, outer = 1 - 1 / nested.inner_folds, 1 - 1 / len(nested.folds)
+    fewer = f"; but its models trained on {100 * inner:.0f} % of the images, not on {100 * outer:.0f} %" if inner < outer else ""
     return (
         "The inner score is no higher here, though the folds that gave it also chose the winner, which makes it too good on "
-        "average. Report the nested estimate."
+        f"average{fewer}. Report the nested estimate."
     )
 
 
@@ -114,6 +118,7 @@ def nested_row(nested: Nested) -> dict[str, Any]:
     """Return a nested cross-validation as plain data: what stands in its record and what ``--json`` prints."""
     return {
         "outer_folds": len(nested.folds),
+        "inner_folds": nested.inner_folds,
         "fits": nested.fits,
         "estimate": asdict(nested.estimate),
         "inner_score": nested.inner_score,
