@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # the demonstration needs the training install, predictions d
     from vitrail.demo import Verdict
     from vitrail.planning import Plan
     from vitrail.promotion import Promotion
+    from vitrail.search import Nested
     from vitrail.search_folder import SearchResult
 
 COLOURS = {"error": "bold red", "warning": "yellow", "info": "cyan"}
@@ -102,6 +103,7 @@ def demo_summary(result: RunResult, verdicts: Sequence[Verdict]) -> dict[str, An
 
 def search_summary(result: SearchResult) -> dict[str, Any]:
     """Return what ``vitrail search --json`` prints; what is not estimable is null."""
+    from vitrail.search import nested_row  # a search needs the training install, what predicts does not
 
     def number(value: float) -> float | None:
         return value if math.isfinite(value) else None
@@ -126,7 +128,8 @@ def search_summary(result: SearchResult) -> dict[str, Any]:
         }
         for one in result.models
     ]
-    return {"search": str(result.folder), "best_study": str(result.best), "models": models}
+    nested = None if result.nested is None else nested_row(result.nested)
+    return {"search": str(result.folder), "best_study": str(result.best), "models": models, "nested": nested}
 
 
 def plan_summary(plan: Plan, file: Path) -> dict[str, Any]:
@@ -179,8 +182,40 @@ def print_search(result: SearchResult, *, most: int = 10) -> None:
             settings = ", ".join(f"{key}: {value}" for key, value in trial.parameters.items())
             table.add_row(str(trial.number), score, escape(settings), escape(trial.failure or trial.state))
         console.print(table)
+    if result.nested is not None:
+        _print_nested(console, result.nested)
     console.print(f"All trials: {escape(str(result.folder / 'trials.csv'))}")
     console.print(f"Next: vitrail run {escape(str(result.best))}")
+
+
+def _print_nested(console: Console, nested: Nested) -> None:
+    """Print who was chosen without each outer fold, and what the whole search is worth beside what its winner's score says."""
+    from vitrail.search import UNTESTED, meaning
+
+    def named(model: str, settings: dict[str, Any]) -> str:
+        return f"{model} ({', '.join(f'{key}: {value}' for key, value in settings.items())})"
+
+    count, estimate = len(nested.folds), nested.estimate
+    title = f"Nested cross-validation: the same search without each of {count} outer folds (balanced accuracy)"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in ("outer fold", "chosen", "inner score", "on the outer fold", "n"):
+        table.add_column(column, justify="left" if column == "chosen" else "right", overflow="fold")
+    for one in nested.folds:
+        inner, outer = ("-" if score is None else f"{score:.3f}" for score in (one.inner_score, one.score))
+        told = ": ".join(filter(None, [named(one.model, one.parameters) if one.model else "", one.failure]))
+        table.add_row(str(one.fold), escape(told), inner, outer, str(one.n))
+    console.print(table)
+    score = f"{nested.inner_score:.3f} ± {nested.inner_standard_error:.3f}"
+    choices = "; ".join(f"{named(model, settings)} in {times} of {count}" for model, settings, times in nested.choices)
+    lines = (
+        f"Nested estimate: {in_words(estimate)}, n = {estimate.n} ({estimate.method})",
+        f"Inner score of the winner, {named(nested.model, nested.parameters)}: {score} (standard error over folds)",
+        f"Chosen in outer folds: {choices or 'nothing'}. The winner: in {nested.chose_the_winner} of {count}.",
+        meaning(nested),
+        UNTESTED,
+    )
+    for line in lines:
+        console.print(escape(line))
 
 
 def print_comparison(result: ComparisonResult) -> None:

@@ -18,7 +18,7 @@ from vitrail.auditing import audit, find_images
 from vitrail.comparing import ComparisonResult, compare_runs, comparison_folder, comparison_summary
 from vitrail.continuing import continued_study
 from vitrail.energy import Meter, check_energy
-from vitrail.engine import share_cores
+from vitrail.engine import WorkerPool, share_cores
 from vitrail.errors import Problem, StudyError, UsageError
 from vitrail.evaluation import check_threshold
 from vitrail.explanation.grading import check_explanation
@@ -35,9 +35,19 @@ from vitrail.run_folder import (
     run_folder_of,
     shown_study,
 )
-from vitrail.search import CandidateScorer, check_space, describe_search, fold_splits, search_models, shared_cores
+from vitrail.search import (
+    SearchJob,
+    check_space,
+    describe_search,
+    nested_fits,
+    nested_selection,
+    plan_nested,
+    search_models,
+    shared_cores,
+    winner_of,
+)
 from vitrail.search_folder import SearchFolder, SearchResult, save_search
-from vitrail.split import load_split, make_folds, make_split, save_folds, save_split, with_groups
+from vitrail.split import load_split, make_split, save_folds, save_split, with_groups
 from vitrail.steps import (
     combine_models,
     evaluate_baselines,
@@ -182,7 +192,8 @@ def plan(study: Study, *, budget: float = 20 * 60, backbone: str = "", fresh: bo
 def search(study: Study, *, fresh: bool = False, progress: Progress = SILENT) -> SearchResult:
     """Compare settings of the study's models by cross-validation on its training and validation images.
 
-    The test images stay closed. A killed search goes on when started again; no trial is lost or done twice.
+    The test images stay closed. A killed search goes on when started again; no trial is lost or done twice. With
+    ``search.outer_folds``, the whole search is cross-validated too: an honest estimate, its choice included.
 
     Args:
         study: With ``search.space``.
@@ -210,29 +221,28 @@ def search(study: Study, *, fresh: bool = False, progress: Progress = SILENT) ->
             shutil.rmtree(folder.path)
         sweep(folder.path)
         split = _split_of(study, manifest, audit_report)
-        settings = study.search
-        cuts = make_folds(
-            manifest,
-            audit_report,
-            folds=settings.folds,
-            repeats=settings.repeats,
-            seed=study.seed,
-            split=split,
-            settings=study.split,
-        )
-        splits = [
-            one for folds in cuts for one in fold_splits(split, folds, manifest, audit_report, validation=study.split.validation)
-        ]
+        job = SearchJob(study, spaces, manifest, audit_report, cache_of(study), threads)
+        cuts = job.cuts(split, folds=study.search.folds, repeats=study.search.repeats)
+        splits = job.splits(split, cuts)
+        outer = plan_nested(job, split) if study.search.outer_folds else None
+        if outer is not None:
+            once, more = nested_fits(study.search, spaces)
+            most = "at most " if study.search.stop_early else ""
+            progress.say(f"{most}{once + more:,} models are trained: {once:,} for the search, {more:,} for its nested estimate")
         write_text(folder.study, shown_study(study).to_yaml())
         save_split(folder.split, split, manifest)
         save_folds(folder.folds, cuts, manifest)
-        scorers = [CandidateScorer(study, model, manifest, tuple(splits), cache_of(study), threads) for model in spaces]
-        searched = search_models(scorers, spaces, folder.model, workers=workers, progress=progress)
-        result = SearchResult(folder.path, searched, folder.best)
-        save_search(folder, study, result)
+        with WorkerPool(workers) as pool:
+            searched = search_models(job, splits, folder.model, pool=pool, progress=progress)
+            result = SearchResult(folder.path, searched, folder.best)
+            save_search(folder, study, result)
+            winner = winner_of(searched)
+            if outer is not None and winner is not None:
+                place = folder.nested(outer.folds.count)
+                result = replace(result, nested=nested_selection(job, outer, place, winner, pool=pool, progress=progress))
         if study.tracking.enabled:
             experiment, files = study.tracking.experiment or study.name, (folder.best, folder.table)
-            described = describe_search(searched, name=folder.path.name, experiment=experiment, files=files)
+            described = describe_search(searched, name=folder.path.name, experiment=experiment, files=files, nested=result.nested)
             tell_mlflow(described, study, progress)
     return result
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vitrail.records import Manifest
 from vitrail.run_folder import run_folder_of, shown_study
-from vitrail.search import Searched
+from vitrail.search import Nested, NestedFolder, Searched
 from vitrail.storage import fingerprint, write_text
 from vitrail.study import Study, changed
 
@@ -24,7 +24,8 @@ class SearchFolder:
     @classmethod
     def of(cls, study: Study, manifest: Manifest, *, threads: int) -> SearchFolder:
         """Return the folder of a study's search: another one for other data, settings, searches or code. How many workers there
-        are changes no result: a killed search may go on with more of them, or fewer.
+        are changes no result: a killed search may go on with more of them, or fewer. Outer folds are added to a search that is
+        there, and change nothing in it.
 
         Args:
             study: With its search settings.
@@ -32,7 +33,7 @@ class SearchFolder:
             threads: Cores for each fold, as resolved for this machine: the last digits of results depend on them.
         """
         run = run_folder_of(study, manifest).path
-        asked = study.search.model_dump(mode="json", exclude={"workers"}) | {"threads": threads}
+        asked = study.search.model_dump(mode="json", exclude={"workers", "outer_folds"}) | {"threads": threads}
         return cls(study.output / "searches" / f"{run.name}-{fingerprint(asked)[:8]}")
 
     @property
@@ -64,6 +65,10 @@ class SearchFolder:
         """Return the folder of one model's trials."""
         return self.path / "models" / name
 
+    def nested(self, outer_folds: int) -> NestedFolder:
+        """Return the folder of its nested cross-validation with so many outer folds."""
+        return NestedFolder(self.path / f"nested-{outer_folds}")
+
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -73,11 +78,13 @@ class SearchResult:
         folder: Where it lies.
         models: The trials of every model that was searched.
         best: A study file with the best settings put in: what ``vitrail run`` takes next.
+        nested: What the search is worth, its choice included; ``None``: not asked for, or no candidate could be trained.
     """
 
     folder: Path
     models: tuple[Searched, ...]
     best: Path
+    nested: Nested | None = None
 
 
 def save_search(folder: SearchFolder, study: Study, result: SearchResult) -> None:

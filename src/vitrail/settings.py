@@ -91,6 +91,17 @@ def _window(value: Any) -> Any:
     return value
 
 
+def _outer_folds(number: int) -> int:
+    """Let through none, or as many as there can be.
+
+    Raises:
+        ValueError: There are too few or too many.
+    """
+    if number != 0 and not 2 <= number <= MOST_OUTER_FOLDS:
+        raise ValueError(f"must be 0 (no nested cross-validation) or 2 to {MOST_OUTER_FOLDS}, for example 5")
+    return number
+
+
 def _device(device: str | None) -> str | None:
     """Let through what may be a device; whether this machine has it is found out before training.
 
@@ -104,6 +115,8 @@ def _device(device: str | None) -> str | None:
 
 NAME_PATTERN = r"(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,99})?"
 """Names become folders: nothing that leads elsewhere, nothing hidden, nothing that looks like an option; empty: to be given."""
+
+MOST_OUTER_FOLDS = 20
 
 Place = Annotated[Path, AfterValidator(placed)]
 Name = Annotated[str, AfterValidator(_safe_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"})]
@@ -380,6 +393,13 @@ class SearchSettings(Settings):
     trials: int = Field(default=20, ge=1, le=100_000, description="Trials per model, for random and tpe.")
     folds: int = Field(default=3, ge=2, le=20, description="Folds of the training and validation images, groups kept whole.")
     repeats: int = Field(default=1, ge=1, le=50, description="How often these are cut into folds in another way.")
+    outer_folds: Annotated[int, AfterValidator(_outer_folds)] = Field(
+        default=0,
+        json_schema_extra={"minimum": 0, "maximum": MOST_OUTER_FOLDS},
+        description="Folds around the whole search (nested cross-validation, Varma and Simon 2006): each is predicted by what "
+        "the same search chooses on the others, which says honestly what choosing and training are worth; takes about so many "
+        "times as long as the search alone; 0: none.",
+    )
     stop_early: bool = Field(default=False, description="End a trial whose first folds are worse than half of the others'.")
     workers: int | None = Field(
         default=None,

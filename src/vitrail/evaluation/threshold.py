@@ -167,7 +167,7 @@ def decide_held_out(
 
 def held_out_decisions(
     truth: IntArray, groups: IntArray, scores: DoubleArray, *, classes: Sequence[str], settings: EvaluationSettings, seed: int
-) -> DoubleArray:
+) -> IntArray:
     """Decide on images as a run will decide on its validation images: by the study's rule, each by a threshold that others chose.
 
     For what compares models, or settings of one, before any of them has a rule of its own: a threshold of 0.5 would favour those
@@ -182,11 +182,10 @@ def held_out_decisions(
         seed: Of the fifths.
 
     Returns:
-        The decisions in the form of scores, as metrics with ``decides`` take them: 1 for the predicted class, shape (n, classes).
+        Index of the predicted class of every image, shape (n,).
     """
     decision = _without_interval(truth, groups, scores, classes=classes, settings=settings)
-    predicted = decide_held_out(truth, groups, scores, classes=classes, decision=decision, seed=seed)
-    return np.asarray(np.eye(len(classes))[predicted])
+    return decide_held_out(truth, groups, scores, classes=classes, decision=decision, seed=seed)
 
 
 def best_threshold(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from vitrail.engine import available_cores, limited_to
-from vitrail.evaluation import OVERALL_METRICS, held_out_decisions
+from vitrail.evaluation import OVERALL_METRICS, held_out_decisions, predictions_of, save_predictions
 from vitrail.models import FAMILIES, stops_early, weighted_mean
 from vitrail.preprocess import VIEWS, View, pixel_batches, seen
 from vitrail.progress import SILENT, Progress
-from vitrail.records import AuditReport, Manifest, Split
+from vitrail.records import AuditReport, Manifest, Predictions, Split
 from vitrail.search.candidates import candidate
 from vitrail.split import Folds, draw_rows
 from vitrail.study import ModelSettings, Study
@@ -56,8 +57,8 @@ def fold_splits(split: Split, folds: Folds, manifest: Manifest, audit: AuditRepo
     return splits
 
 
-def score_fold(study: Study, settings: ModelSettings, job: Job) -> dict[str, float]:
-    """Train a model on a fold's training images and score it on the fold.
+def predict_fold(study: Study, settings: ModelSettings, job: Job) -> Predictions:
+    """Train a model on a fold's training images and let it predict the fold.
 
     Models that are fitted in one go train on the validation images too, for nothing has to stop them.
 
@@ -67,8 +68,8 @@ def score_fold(study: Study, settings: ModelSettings, job: Job) -> dict[str, flo
         job: The fold's split, and where to keep what is under way.
 
     Returns:
-        Every overall metric on the held-out fold, by name; those of the predicted class by the study's rule, each image by a
-        threshold that others of the fold chose.
+        Scores for the held-out fold, decided by the study's rule, each image by a threshold that others of the fold chose. Its
+        images are called validation images, as the study's own test images stay closed.
 
     Raises:
         VitrailError: The candidate cannot be trained.
@@ -88,15 +89,30 @@ def score_fold(study: Study, settings: ModelSettings, job: Job) -> dict[str, flo
             features(trained.embedder, job.manifest, rows, view=view, cache=job.cache, progress=job.progress) for view in views
         ]
     probabilities = weighted_mean((1 / len(views), trained.head.scores(of_view)) for of_view in vectors)
-    truth = job.manifest.labels[rows]
-    groups, weights = np.asarray(job.split.groups, dtype=np.int64)[rows], np.ones((1, len(rows)))
+    predictions = predictions_of(settings.name, job.manifest, job.split, part="test", probabilities=probabilities)
+    if not np.isfinite(probabilities).all():
+        return replace(predictions, part="validation")
     decided = held_out_decisions(
-        truth, groups, probabilities, classes=job.manifest.classes, settings=study.evaluation, seed=study.seed
+        predictions.truth,
+        predictions.groups,
+        probabilities,
+        classes=predictions.classes,
+        settings=study.evaluation,
+        seed=study.seed,
     )
-    return {
-        name: float(metric.compute(truth, decided if metric.decides else probabilities, weights)[0])
+    return replace(predictions, part="validation", decided=decided)
+
+
+def scores_of(predictions: Predictions) -> dict[str, float]:
+    """Return every overall metric of a fold's predictions, by name; not-a-number where it is not estimable."""
+    if not np.isfinite(predictions.probabilities).all():
+        return dict.fromkeys(OVERALL_METRICS, math.nan)
+    weights = np.ones((1, len(predictions.truth)))
+    computed = {
+        name: metric.compute(predictions.truth, predictions.answers if metric.decides else predictions.probabilities, weights)
         for name, metric in OVERALL_METRICS.items()
     }
+    return {name: float(value[0]) for name, value in computed.items()}
 
 
 def views_of(settings: ModelSettings) -> tuple[View, ...]:
@@ -116,6 +132,7 @@ class CandidateScorer:
         splits: Of every fold: :func:`fold_splits`.
         cache: Folder of the caches.
         threads: Cores for each fold.
+        keeps: Whether the predictions are kept: ``place.csv``, written before the scores are known.
     """
 
     study: Study
@@ -124,9 +141,10 @@ class CandidateScorer:
     splits: tuple[Split, ...]
     cache: Path
     threads: int
+    keeps: bool = False
 
     def __call__(self, parameters: Mapping[str, Any], place: Path, fold: int) -> dict[str, float]:
-        """Train a candidate and score it on a fold, counted from 0; see :func:`score_fold`.
+        """Train a candidate and score it on a fold, counted from 0; see :func:`predict_fold`.
 
         Args:
             parameters: Dotted key below the model -> value.
@@ -136,7 +154,10 @@ class CandidateScorer:
         new, settings = candidate(self.study, self.model, parameters)
         place.mkdir(parents=True, exist_ok=True)
         with limited_to(self.threads, "scipy.linalg", "sklearn.linear_model", *(["torch"] if stops_early(settings) else [])):
-            return score_fold(new, settings, Job(new, self.manifest, self.splits[fold], place, self.cache))
+            predictions = predict_fold(new, settings, Job(new, self.manifest, self.splits[fold], place, self.cache))
+        if self.keeps:
+            save_predictions(place.with_suffix(".csv"), predictions)
+        return scores_of(predictions)
 
 
 def shared_cores(study: Study, models: Iterable[str], progress: Progress = SILENT) -> tuple[int, int]:

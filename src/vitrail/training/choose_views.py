@@ -43,8 +43,9 @@ def choose_views(settings: ModelSettings, trained: Trained, job: Job) -> tuple[V
         return view_scores(*halves, job.manifest, rows, views=VIEWS[views], cache=job.cache, progress=job.progress, title=title)
 
     def decided(of_views: Scores) -> Scores:
-        rule = job.study.evaluation
-        return held_out_decisions(truth, groups, of_views, classes=job.manifest.classes, settings=rule, seed=job.study.seed)
+        classes, rule = job.manifest.classes, job.study.evaluation
+        predicted = held_out_decisions(truth, groups, of_views, classes=classes, settings=rule, seed=job.study.seed)
+        return np.asarray(np.eye(len(classes))[predicted])
 
     plain, resamples = scores("none"), job.study.evaluation.resamples
     candidates: tuple[Views, ...] = ("mirror", "shifts") if job.study.augment.flip_horizontal else ("shifts",)
