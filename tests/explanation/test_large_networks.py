@@ -1,16 +1,20 @@
 """A large network is in memory once at a time, and its explanations are those of any other."""
 
-import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from explanation_models import whole_image
-from explanation_networks import SIZE, SMALL_VIT, family, packed, pixels_for, random_head, recipe_of
+from explanation_networks import SIZE, family, pixels_for, random_head, recipe_of
+from PIL import Image
 
 from vitrail.explanation import explain_batch
 from vitrail.models import embedders
+from vitrail.models.backbones import Features
+from vitrail.models.network import export_onnx
+from vitrail.models.package import save_package
 
 METHODS = ("attention-rollout", "gradient-rollout", "gradient", "grad-cam", "occlusion")
 
@@ -61,3 +65,48 @@ def test_a_network_whose_file_is_gone_is_not_let_go(monkeypatch, tmp_path):
     path.unlink()
     embedder.make_room()
     np.testing.assert_array_equal(embedder.embed(pixels_for(model)), before)
+
+
+# ---------------------------------------------------------------------------------------------------- how much memory
+
+
+SIDE = 384
+EXPLAIN = """
+import sys
+from pathlib import Path
+from vitrail.cli import main
+try:
+    main()
+finally:
+    most = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    print(int(most.split()[1]) * 1024, file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def vit_base(tmp_path_factory):
+    """Return the folder of a package: a ViT-base/16 at 384 pixels, with random weights."""
+    timm = pytest.importorskip("timm")
+    folder = tmp_path_factory.mktemp("vit")
+    trunk = Features(timm.create_model("vit_base_patch16_384", pretrained=False, num_classes=0), "none").eval()
+    path = folder / "trunk.onnx"
+    path.write_bytes(export_onnx(trunk, channels=3, size=SIDE, outputs=trunk.outputs))
+    save_package(
+        folder / "package", name="vit", family="probe", description="For its size.", classes=("a", "b", "c"),
+        embedder=embedders.OnnxEmbedder(path, recipe_of("rgb", size=SIDE), "none"), head=random_head(768),
+        data_fingerprint="", study_fingerprint="",
+    )  # fmt: skip
+    return folder / "package"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux how much memory a process held")
+@pytest.mark.parametrize("way", [["gradient-rollout"], ["attention", "--layer", "all"], ["gradient"]])
+def test_a_large_transformer_is_explained_within_two_gigabytes(way, vit_base, tmp_path):
+    image = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 420), dtype=np.uint8)).save(image)
+    asked = ["explain", str(vit_base), str(image), "--method", *way, "--output", str(tmp_path / "out")]
+    ended = subprocess.run([sys.executable, "-c", EXPLAIN, *asked], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert list((tmp_path / "out").glob("*.npy"))
+    assert int(ended.stderr.split()[-1]) < 2e9

@@ -140,8 +140,8 @@ class Passes(Protocol):
         ...
 
     def speaking_attentions(self) -> tuple[npt.NDArray[np.float64], ...]:
-        """Return for each of those how far it raises the explained quantity, ``mean over heads of max(0, A * dy/dA)``, (n windows,
-        queries, keys).
+        """Return for each of those what raises the explained quantity, mean over heads of max(0, A * dy/dA), (n windows, queries,
+        keys).
         """
         ...
 

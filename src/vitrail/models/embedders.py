@@ -132,7 +132,8 @@ class OnnxEmbedder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = available_cores()
         options.log_severity_level = 3
-        options.enable_mem_pattern = False  # planned as one block, the weights would stay beside the copies that are computed with
+        # Planned as one block of memory, the weights as they were read would stay beside the copies that are computed with.
+        options.enable_mem_pattern = False
         if self._is_large:
             give_back_memory()
         try:
