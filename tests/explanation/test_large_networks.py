@@ -11,12 +11,19 @@ from explanation_networks import SIZE, family, pixels_for, random_head, recipe_o
 from PIL import Image
 
 from vitrail.explanation import explain_batch
+from vitrail.explanation import graph as graph_module
 from vitrail.models import embedders
 from vitrail.models.backbones import Features
 from vitrail.models.network import export_onnx
-from vitrail.models.package import save_package
+from vitrail.models.package import ModelPackage, save_package
 
 METHODS = ("attention-rollout", "gradient-rollout", "gradient", "grad-cam", "occlusion")
+
+
+def packed_anew(name):
+    """Return a family's package of which nothing was computed yet."""
+    model = family(name)
+    return ModelPackage(model.description, model.embedder, model.head)
 
 
 def in_runtime(model):
@@ -65,6 +72,22 @@ def test_a_network_whose_file_is_gone_is_not_let_go(monkeypatch, tmp_path):
     path.unlink()
     embedder.make_room()
     np.testing.assert_array_equal(embedder.embed(pixels_for(model)), before)
+
+
+@pytest.mark.parametrize("method", ["integrated-gradients", "expected-gradients", "smooth-grad"])
+def test_images_go_one_by_one_through_a_network_that_records_much(method, monkeypatch):
+    model = packed_anew("cnn")
+    monkeypatch.setattr(graph_module, "RECORDED_BYTES", 1)
+    sizes, run = [], graph_module.NetworkGraph.run
+
+    def watched(self, feeds, *rest, **options):
+        sizes.append(len(feeds[graph_module.INPUT]))
+        return run(self, feeds, *rest, **options)
+
+    monkeypatch.setattr(graph_module.NetworkGraph, "run", watched)
+    explain_batch(model, pixels_for(model), (whole_image(SIZE),), images=("x.png",), methods=(method,))
+    assert len(sizes) > 10
+    assert set(sizes) == {1}
 
 
 # ---------------------------------------------------------------------------------------------------- how much memory
