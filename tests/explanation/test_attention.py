@@ -14,6 +14,7 @@ from vitrail.explanation import EXPLAINERS, AttentionMap, AttentionRollout, atte
 from vitrail.explanation import passes as passes_module
 from vitrail.explanation.attention import long_tokens, reading
 from vitrail.explanation.class_activation import resize_bilinear
+from vitrail.explanation.graph import INPUT, LOGITS, explained
 from vitrail.models.backbones import Features
 from vitrail.preprocess import normalise
 
@@ -184,7 +185,9 @@ def test_the_own_transformer_is_read_by_the_mean_of_its_tokens():
     wants = {"attention", "attention gradient"}
     passes = passes_module.SharedPasses(model, pixels, np.arange(3), model.scores(pixels), wants=wants)
     attentions = [torch.from_numpy(one).double() for one in passes.attentions()]
-    gradients = [torch.from_numpy(one).double() for one in passes.attention_gradients()]
+    run = passes.graph.run({INPUT: passes.graph.scaled(pixels)}, leaves=[place.softmax for place in passes.places])
+    total = explained(run.pop(LOGITS), np.arange(3), "logit").sum()
+    gradients = [gradient.double() for gradient in torch.autograd.grad(total, list(run.values()))]
     rollout = slow_rollout(attentions, FUSE["mean"]).mean(dim=1)
     weighted = slow_gradient_rollout(attentions, gradients).mean(dim=1) - 1 / 16
     for method, rows in (("attention-rollout", rollout), ("gradient-rollout", weighted)):

@@ -99,8 +99,8 @@ def test_attention_times_values_is_the_product():
 
 
 @pytest.mark.parametrize("name", ["vit-class", "transformer", "swin"])
-def test_the_shared_passes_give_attention_and_its_gradient(name):
-    """dL/dA = dL/dO V^T, where O = A V."""
+def test_the_shared_passes_give_attention_and_what_of_it_raises_the_logit(name):
+    """dL/dA = dL/dO V^T, where O = A V; what raises L is the mean over heads of max(0, A dL/dA)."""
     model, graph = family(name), network_layers(family(name).network).graph
     pixels, targets = pixels_for(model, 5), np.array([0, 1, 2, 0, 1])
     passes = SharedPasses(model, pixels, targets, model.scores(pixels), wants={"attention", "attention gradient"})
@@ -108,10 +108,12 @@ def test_the_shared_passes_give_attention_and_its_gradient(name):
     found = graph.run({INPUT: graph.scaled(pixels)}, (LOGITS, *(place.values for place in passes.places)), leaves=tuple(products))
     total = explained(found[LOGITS], targets, "logit").sum()
     of_products = torch.autograd.grad(total, [found[one] for one in products])
-    for place, attention, gradient, of_product in zip(
-        passes.places, passes.attentions(), passes.attention_gradients(), of_products, strict=True
+    for place, attention, speaking, of_product in zip(
+        passes.places, passes.attentions(), passes.speaking_attentions(), of_products, strict=True
     ):
-        assert attention.shape == (5 * place.windows, place.heads, place.queries, place.keys) == gradient.shape
+        assert attention.shape == (5 * place.windows, place.heads, place.queries, place.keys)
         np.testing.assert_allclose(attention.sum(axis=-1), 1, atol=1e-5)
-        expected = of_product @ found[place.values].mT
-        np.testing.assert_allclose(gradient, expected.detach().numpy(), rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
+        gradient = (of_product @ found[place.values].mT).detach().numpy()
+        expected = np.maximum(attention * gradient, 0).mean(axis=1)
+        assert expected.max() > 0
+        np.testing.assert_allclose(speaking, expected, rtol=1e-3, atol=1e-5 * expected.max())

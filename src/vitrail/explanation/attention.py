@@ -306,18 +306,10 @@ class GradientRollout:
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
         shared, read = shared_passes(model, question, self.wants), reading(model)
         row = read.start(len(question))
-        for attention, gradient in zip(reversed(shared.attentions()), reversed(shared.attention_gradients()), strict=True):
-            row = row + np.einsum("nq,nqk->nk", row, speaking_attention(attention, gradient))
+        for speaking in reversed(shared.speaking_attentions()):
+            row = row + np.einsum("nq,nqk->nk", row, speaking)
         row = row - read.start(len(question))
         return _answer(row, read, shared, question, (), {}, backward=1.0)
-
-
-def speaking_attention(attention: FloatArray, gradient: FloatArray) -> Precise:
-    """Return ``E = mean over heads of max(0, A * dy/dA)``, (n, tokens, tokens), from both of shape (n, heads, tokens, tokens)."""
-    total = np.zeros((len(attention), *attention.shape[2:]))
-    for head in range(attention.shape[1]):  # head by head: the product of all of them is as large as the attention itself
-        total += np.maximum(attention[:, head] * gradient[:, head], 0)
-    return np.asarray(total / attention.shape[1])
 
 
 # ---------------------------------------------------------------------------------------------------- answers

@@ -139,8 +139,10 @@ class Passes(Protocol):
         """Return what each of :attr:`places` attends to, (n windows, heads, queries, keys)."""
         ...
 
-    def attention_gradients(self) -> tuple[FloatArray, ...]:
-        """Return the gradient of the explained quantity with respect to each of those, same shapes."""
+    def speaking_attentions(self) -> tuple[npt.NDArray[np.float64], ...]:
+        """Return for each of those what raises the explained quantity, mean over heads of max(0, A * dy/dA), (n windows, queries,
+        keys).
+        """
         ...
 
     def token_norms(self) -> FloatArray:

@@ -70,6 +70,7 @@ class NetworkGraph:
     def _trunk(self) -> Iterable[Node]:
         import onnx
 
+        self.parts.make_room()
         try:
             graph = onnx.load(str(self.parts.trunk)).graph
         except Exception as error:  # onnx raises many kinds, all of them meaning: this file is no graph
@@ -206,6 +207,7 @@ class NetworkGraph:
         Raises:
             KeyError: A name is unknown, or what is wanted depends on the input and that is not fed.
         """
+        self.parts.make_room()
         asked = tuple(dict.fromkeys((*wanted, *leaves)))
         plan = self._plan(frozenset(feeds), asked)
         values = dict(feeds)

@@ -8,12 +8,13 @@ attention. Guided backpropagation goes back through the same recorded pass a sec
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from vitrail.errors import PackageError, UsageError
 from vitrail.explanation.closed_form import has_closed_form, last_maps_and_gradient, maps_and_vector
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
     from vitrail.explanation.graph import NetworkGraph
     from vitrail.explanation.layers import AttentionPlace, Layer, Layers
 
+Precise = npt.NDArray[np.float64]
+
 LAST_MAPS = "last feature maps"
 """What a result calls the layer where the closed form was used."""
 ATTENTION_BYTES = 200_000_000
-"""Attention and its gradients that are kept at a time: of more images than that, some are explained after the others."""
+"""Attention that is kept at a time: of more images than that, some are explained after the others."""
 SAME_ANSWER = 1e-3
 """Largest difference of a score between the package and its graph."""
 
@@ -147,9 +150,11 @@ class SharedPasses:
         """Return what every place of :attr:`places` attends to: (n windows, heads, queries, keys), rows sum to 1."""
         return self._found.attentions
 
-    def attention_gradients(self) -> tuple[FloatArray, ...]:
-        """Return the gradient at each of those, same shapes; none where it was not announced."""
-        return self._found.attention_gradients
+    def speaking_attentions(self) -> tuple[Precise, ...]:
+        """Return how far each of those raises what is explained, (n windows, queries, keys); none where the gradient was not
+        announced.
+        """
+        return self._found.speaking_attentions
 
     def token_norms(self) -> FloatArray:
         """Return the length of every image token's vector before the last attention, (n, tokens); (n, 0): there are none."""
@@ -192,16 +197,15 @@ class SharedPasses:
         if len(parts) == 1:
             return parts[0]
 
-        def of_places(one: str) -> tuple[FloatArray, ...]:
-            return tuple(np.concatenate(of_place) for of_place in zip(*(getattr(part, one) for part in parts), strict=True))
-
+        attentions = zip(*(part.attentions for part in parts), strict=True)
+        speaking = zip(*(part.speaking_attentions for part in parts), strict=True)
         return _Found(
             input_gradient=np.concatenate([part.input_gradient for part in parts]),
             guided_gradient=np.concatenate([part.guided_gradient for part in parts]),
             maps=np.concatenate([part.maps for part in parts]),
             map_gradient=np.concatenate([part.map_gradient for part in parts]),
-            attentions=of_places("attentions"),
-            attention_gradients=of_places("attention_gradients"),
+            attentions=tuple(np.concatenate(of_place) for of_place in attentions),
+            speaking_attentions=tuple(np.concatenate(of_place) for of_place in speaking),
             token_norms=np.concatenate([part.token_norms for part in parts]),
         )
 
@@ -229,23 +233,19 @@ class SharedPasses:
         logits = values[LOGITS]
         if start == 0:
             self._check(logits[:1])
-        sources = [*([inputs] if of_input else []), *[values[name] for name in leaves]]
+        values[INPUT] = inputs
         total = explained(logits, self.targets[chunk], self.quantity).sum()
-        gradients = iter(torch.autograd.grad(total, sources, allow_unused=True, retain_graph=guided)) if sources else iter(())
-
-        def gradient_of(value: Tensor) -> Tensor:
-            found = next(gradients)
-            return torch.zeros_like(value) if found is None else found
-
+        wanted = [*([INPUT] if of_input else []), *of_map_gradient]
+        gradients, speaking = _sent_back(total, values, wanted, of_gradient, again=guided)
         nothing = np.zeros((len(inputs), 0), dtype=np.float32)
-        input_gradient = gradient_of(inputs).numpy() if of_input else nothing
+        input_gradient = gradients[INPUT].numpy() if of_input else nothing
         way.guided = True
         guided_gradient = torch.autograd.grad(total, inputs)[0].numpy() if guided else nothing
         maps = map_gradient = nothing
         if of_layer:
             value, layout = values[of_layer[0]], self.layer.layout
             maps = layout.maps(value.detach()).numpy()
-            map_gradient = layout.maps(gradient_of(value)).numpy() if of_map_gradient else nothing
+            map_gradient = layout.maps(gradients[of_layer[0]]).numpy() if of_map_gradient else nothing
         norms = nothing if stream is None else stream.layout.maps(values[stream.value].detach()).norm(dim=1).flatten(1).numpy()
         return _Found(
             input_gradient,
@@ -253,7 +253,7 @@ class SharedPasses:
             maps,
             map_gradient,
             tuple(values[name].detach().numpy() for name in of_attention),
-            tuple(gradient_of(values[name]).numpy() for name in of_gradient),
+            tuple(speaking[name] for name in of_gradient),
             norms,
         )
 
@@ -261,12 +261,55 @@ class SharedPasses:
         """Hold the graph against the package: what is explained must be what answers."""
         plain = getattr(self.model, "plain", self.model)
         expected = self.scores[:1] if plain is self.model else plain.scores(self.pixels[:1])
+        self.graph.parts.make_room()
         difference = float(np.abs(logits.detach().double().softmax(dim=1).numpy() - expected).max())
         if not difference <= SAME_ANSWER:
             raise PackageError(
                 f"{self.model.name}: its network, rebuilt for gradients, gives other scores than the package (difference "
                 f"{difference:.4f}, allowed {SAME_ANSWER}). Use a method that needs nothing but scores, such as occlusion."
             )
+
+
+def _sent_back(
+    total: Tensor, values: dict[str, Tensor], wanted: Sequence[str], attentions: Sequence[str], *, again: bool
+) -> tuple[dict[str, Tensor], dict[str, Precise]]:
+    """Return gradients by the name of a value, and what of attention raises the total.
+
+    Gradients at the attention are as large as the attention itself: each is let go as soon as it was used.
+
+    Args:
+        total: What is differentiated.
+        values: Recorded values by name.
+        wanted: Values whose gradients are returned.
+        attentions: Values of which it is returned how far they raise the total.
+        again: Whether the recorded pass will be needed once more.
+    """
+    import torch
+
+    gradients = {name: torch.zeros_like(values[name]) for name in wanted}
+    speaking = {name: np.zeros((len(values[name]), *values[name].shape[2:])) for name in attentions}
+
+    def note(name: str, gradient: Tensor) -> None:
+        speaking[name] = speaking_attention(values[name].detach().numpy(), gradient.numpy())
+
+    hooks = [values[name].register_hook(partial(note, name)) for name in attentions]  # type: ignore[no-untyped-call]
+    # On the way to where the recording begins, everything recorded is passed.
+    begins = [name for name, value in values.items() if attentions and value.is_leaf and value.requires_grad]
+    sources = dict.fromkeys((*wanted, *begins))
+    if sources:
+        found = torch.autograd.grad(total, [values[name] for name in sources], allow_unused=True, retain_graph=again)
+        gradients |= {name: one for name, one in zip(sources, found, strict=True) if one is not None}
+    for hook in hooks:
+        hook.remove()
+    return gradients, speaking
+
+
+def speaking_attention(attention: FloatArray, gradient: FloatArray) -> Precise:
+    """Return ``E = mean over heads of max(0, A * dy/dA)``, (n, tokens, tokens), from both of shape (n, heads, tokens, tokens)."""
+    total = np.zeros((len(attention), *attention.shape[2:]))
+    for head in range(attention.shape[1]):  # head by head: the product of all of them is as large as the attention itself
+        total += np.maximum(attention[:, head] * gradient[:, head], 0)
+    return np.asarray(total / attention.shape[1])
 
 
 @dataclass(frozen=True)
@@ -276,7 +319,7 @@ class _Found:
     maps: FloatArray
     map_gradient: FloatArray
     attentions: tuple[FloatArray, ...]
-    attention_gradients: tuple[FloatArray, ...]
+    speaking_attentions: tuple[Precise, ...]
     token_norms: FloatArray
 
 
@@ -321,7 +364,7 @@ def images_together(model: ExplainableModel, wants: Collection[Want]) -> int | N
 
     places = network_layers(network_of(model)).attentions
     numbers = sum(place.windows * place.heads * place.queries * place.keys for place in places)
-    return max(1, ATTENTION_BYTES // (4 * max(1, numbers) * (2 if "attention gradient" in wants else 1)))
+    return max(1, ATTENTION_BYTES // (4 * max(1, numbers)))
 
 
 def named_layer(model: ExplainableModel, name: str) -> Layer:

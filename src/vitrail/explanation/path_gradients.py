@@ -80,8 +80,8 @@ class IntegratedGradients(_OfGradients):
         inputs = normalise(pixels[None], graph.parts.recipe)[0].astype(np.float64)
         baseline = normalise(_baseline(pixels, self.baseline)[None], graph.parts.recipe)[0].astype(np.float64)
         target = int(question.targets[image])
-        ends, _ = _gradients(graph, question, target, np.stack([inputs, baseline]))
-        difference = float(ends[0] - ends[1])
+        (of_image, _), (of_baseline, _) = _each(graph, question, target, iter((inputs, baseline)))
+        difference = of_image - of_baseline
         found: dict[float, Precise] = {}  # place on the way -> (x - b) times gradient, summed over the channels
         steps = self.steps
         while True:
@@ -163,13 +163,16 @@ class ExpectedGradients(_OfGradients):
         if others is None or not len(others):
             others = np.stack([_blurred(pixels, width * len(pixels)) for width in BLURS])
         inputs = normalise(pixels[None], graph.parts.recipe)[0].astype(np.float64)
-        picked = others[random.integers(len(others), size=self.samples)]
+        picked = random.integers(len(others), size=self.samples)
         shares = random.uniform(size=self.samples)
-        baselines = [normalise(one[None], graph.parts.recipe)[0].astype(np.float64) for one in picked]
-        points = (baseline + share * (inputs - baseline) for baseline, share in zip(baselines, shares, strict=True))
+
+        def baselines() -> Iterator[Precise]:  # scaled one by one: all of them together would fill much memory
+            return (normalise(others[number][None], graph.parts.recipe)[0].astype(np.float64) for number in picked)
+
+        points = (baseline + share * (inputs - baseline) for baseline, share in zip(baselines(), shares, strict=True))
         mean = _Mean()
         gradients = _each(graph, question, int(question.targets[image]), points)
-        for baseline, (_, gradient) in zip(baselines, gradients, strict=True):
+        for baseline, (_, gradient) in zip(baselines(), gradients, strict=True):
             mean.add(((inputs - baseline) * gradient).sum(axis=0))
         return mean.value, mean.standard_error
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from vitrail.engine import give_back_memory
 from vitrail.errors import PackageError
 from vitrail.models.texture import texture
 from vitrail.preprocess import normalise
@@ -20,6 +21,9 @@ from vitrail.storage import file_sha256, fingerprint, versions, write_bytes
 
 BATCH = 32
 """Images per call of ONNX Runtime: larger batches are no faster on a CPU and cost memory."""
+
+LARGE = 200_000_000
+"""Bytes of a network of which one copy of the weights is enough at a time."""
 
 DESCRIPTORS = ("pixels", "hog", "texture")
 """The hand-made features that there are."""
@@ -128,10 +132,26 @@ class OnnxEmbedder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = available_cores()
         options.log_severity_level = 3
+        # Planned as one block of memory, the weights as they were read would stay beside the copies that are computed with.
+        options.enable_mem_pattern = False
+        if self._is_large:
+            give_back_memory()
         try:
             return onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises many kinds, all of them meaning: this file is no usable graph
             raise PackageError(f"{self.path}: ONNX Runtime cannot load it ({error}). Make the package again.") from error
+
+    def make_room(self) -> None:
+        """Let go of a large network in ONNX Runtime, and of all memory that is free; it is loaded again when it is next asked,
+        which takes about a second.
+        """
+        if self._is_large:
+            vars(self).pop("_session", None)
+            give_back_memory()
+
+    @property
+    def _is_large(self) -> bool:
+        return self.path.is_file() and self.path.stat().st_size > LARGE
 
     def embed(self, pixels: ByteArray) -> FloatArray:
         """See :class:`Embedder`."""

@@ -171,7 +171,8 @@ class ModelPackage(Package):
         if not isinstance(self.embedder, OnnxEmbedder) or not isinstance(self.head, DenseHead):
             return None
         trunk, head = self.embedder, self.head
-        return NetworkParts(trunk.path, self.recipe, trunk.pooling, head.weights, head.biases, head.activations)
+        dense = head.weights, head.biases, head.activations
+        return NetworkParts(trunk.path, self.recipe, trunk.pooling, *dense, make_room=trunk.make_room)
 
     @cached_property
     def trees(self) -> TreeParts | None:

@@ -272,6 +272,7 @@ class NetworkParts:
         biases: One vector per dense layer.
         activations: Between two dense layers each: ``relu``, ``tanh``, ``sigmoid`` or ``gelu``.
         replaced: Learned values that stand in for the stored ones, by their names in the graph: for tests of explanations.
+        make_room: Lets go of what else holds the weights, where they are large; called before anything is computed with a copy.
     """
 
     trunk: Path
@@ -281,6 +282,7 @@ class NetworkParts:
     biases: tuple[FloatArray, ...]
     activations: tuple[str, ...]
     replaced: dict[str, FloatArray] = field(default_factory=dict)
+    make_room: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, eq=False)
