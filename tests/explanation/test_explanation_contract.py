@@ -4,10 +4,21 @@ import numpy as np
 import pytest
 import torch
 from explanation_models import BrightnessNetwork, Keyhole, whole_image
-from explanation_networks import FAMILIES, family, pixels_for
+from explanation_networks import FAMILIES, ensemble, family, pixels_for
 
 from vitrail.errors import UsageError
-from vitrail.explanation import EXPLAINERS, defined_methods, explain_batch, explain_pixels, plan_methods, total_cost
+from vitrail.explanation import (
+    EXPLAINERS,
+    KernelShap,
+    Lime,
+    Occlusion,
+    Rise,
+    defined_methods,
+    explain_batch,
+    explain_pixels,
+    plan_methods,
+    total_cost,
+)
 
 QUICK = {
     name: explainer
@@ -84,6 +95,14 @@ def test_methods_of_many_passes_keep_the_contract(name):
 
 def test_methods_of_many_passes_keep_the_contract_of_a_small_network():
     check(family("cnn"), defined(family("cnn"), tuple(MANY)))
+
+
+def test_an_ensemble_keeps_the_contract_of_what_asks_for_scores_alone():
+    model = ensemble()
+    assert defined(model) == ("occlusion", "rise", "lime", "kernel-shap")
+    assert all("averages 3 models" in reason for reason in defined_methods(model).values() if reason)
+    quick = {"occlusion": Occlusion(), "rise": Rise(most=64), "lime": Lime(samples=50), "kernel-shap": KernelShap(samples=50)}
+    check(model, quick)
 
 
 @pytest.mark.parametrize("name", ["cnn", "vit-class"])
