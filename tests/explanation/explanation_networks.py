@@ -30,6 +30,7 @@ BACKBONES = {
     "convnext": ("convnext_atto", {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16), "output_stride": 8}),
     "vit-class": ("vit_tiny_patch16_224", SMALL_VIT),
     "vit-registers": ("vit_medium_patch16_reg4_gap_256", SMALL_VIT),
+    "vit-attention-pool": ("vit_base_patch16_siglip_224", SMALL_VIT),
     "swin": ("swin_tiny_patch4_window7_224", SMALL_SWIN),
 }
 OWN = {

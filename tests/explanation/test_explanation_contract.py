@@ -126,6 +126,7 @@ def test_the_same_seed_gives_the_same_map_and_another_one_another(name):
         ("convnext", {"cam", "guided-backpropagation", *ATTENTION}),
         ("transformer", {"guided-backpropagation"}),
         ("vit-class", {"cam", "guided-backpropagation"}),
+        ("vit-attention-pool", {"cam", "guided-backpropagation", *ATTENTION}),
         ("swin", {"cam", "guided-backpropagation", *ATTENTION}),
     ],
 )
@@ -136,6 +137,12 @@ def test_which_methods_are_defined_for_which_family(name, missing):
     for method in missing:
         with pytest.raises(UsageError, match=rf"^{method}: needs .*Use .*occlusion"):
             explained(model, pixels_for(model), (method,))
+
+
+def test_where_attention_pools_gradients_pass_and_the_chain_of_attention_ends():
+    reasons = defined_methods(family("vit-attention-pool"))
+    assert not reasons["integrated-gradients"] and not reasons["grad-cam"]
+    assert "pools 16 tokens by attention (attn_pool)" in reasons["attention-rollout"]
 
 
 def test_a_model_without_a_gradient_is_left_with_what_needs_none():

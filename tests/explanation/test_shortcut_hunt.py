@@ -164,7 +164,7 @@ def test_a_package_is_hunted_on_files_and_letters_are_found(tmp_path):
     assert {one.region for one in hunt.regions} >= {OUTSIDE, "border"} and TEXT not in {one.region for one in hunt.regions}
 
     both = ((0.6, Package(corner=1, lesion=0)), (0.4, Package(corner=0, lesion=1, name="other")))
-    ensemble = SimpleNamespace(name="both", parts=both, fingerprint="b" * 64)
+    ensemble = SimpleNamespace(name="both", parts=both, fingerprint="b" * 64, classes=both[0][1].classes)
     hunt = hunt_package(ensemble, files, paths, images.truth, images.groups, seed=0, resamples=RESAMPLES)
     assert (hunt.verdict, hunt.model, hunt.package, hunt.n) == ("found", "both", "b" * 64, 23)
     assert survives(hunt, NO_ANATOMY).survives.value == 1.0 and survives(hunt, BORDER_ALONE).survives.value == 1.0
