@@ -5,7 +5,7 @@ import pytest
 from vitrail import demo
 from vitrail.audit import CHECKS, run_audit
 from vitrail.datasets import FAULT_KINDS, AnswerKey, PhantomSettings, PlantedFault, make_phantom, scan_folder
-from vitrail.demo import FOUND_BY, compare
+from vitrail.demo import FOUND_BY, compare, phantom_settings
 from vitrail.records import AuditReport, Evidence, Finding
 from vitrail.study import AuditSettings
 
@@ -18,7 +18,7 @@ def audited(folder, settings):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_audit_finds_every_planted_fault_it_knows_and_raises_no_false_alarm(tmp_path, seed):
-    report, key = audited(tmp_path, PhantomSettings(seed=seed))
+    report, key = audited(tmp_path, phantom_settings(seed))
     verdicts = compare(report, key)
     usual = {name for name, kind in FAULT_KINDS.items() if kind.usual}
     assert {verdict.kind for verdict in verdicts if verdict.planted} == usual
