@@ -25,9 +25,9 @@ _ASKED = {check.code for check in CHECKS}
 FOUND_BY = {name: kind.codes[0] for name, kind in FAULT_KINDS.items() if kind.codes[0] in _ASKED}
 """Kind of planted fault -> code of the check that must find it. Kinds that no check looks for are not listed."""
 
-PATIENTS, SLICES, VALIDATION = 48, 3, 0.3
-"""Patients of each class, slices of each, and the share of those not tested who validate: so that every class has the ten
-independent validation images that the shortcut hunt needs, copies and unreadable files taken off."""
+VALIDATION = 0.45
+"""Share of those not tested who validate: of the 24 patients of a class, so that it has the ten independent validation images
+that the shortcut hunt needs, copies, unreadable files and images without an anatomy taken off."""
 
 RANKED = {"LBL402": 20}
 """Checks that rank suspicious images: so many of the ranking, or 5 % of the images if that is more, count as pointed out."""
@@ -59,8 +59,8 @@ def run_demo(output: Path, *, seed: int = 0, fresh: bool = False, progress: Prog
         fresh: Begin again where an earlier demonstration left a run.
         progress: Told of everything long.
     """
-    settings = phantom_settings(seed)
-    folder = output / f"phantom-{PATIENTS}x{SLICES}-{seed}"
+    folder = output / f"phantom-{seed}"
+    settings = PhantomSettings(seed=seed)
     key = read_answer_key(folder) if folder.exists() else make_phantom(folder, settings, progress=progress)
     study = Study(
         name="demo",
@@ -68,15 +68,10 @@ def run_demo(output: Path, *, seed: int = 0, fresh: bool = False, progress: Prog
         output=output,
         data=DataSettings(path=folder / "images"),
         split=SplitSettings(validation=VALIDATION),
-        models=(ForestSettings(), CnnSettings(training=TrainingSettings(epochs=25))),
+        models=(ForestSettings(), CnnSettings(training=TrainingSettings(epochs=30))),
         explanation=ExplanationSettings(grade_images=16, hunt_images=48),  # enough to show how it looks
     )
     return run(study, fresh=fresh, progress=progress), key
-
-
-def phantom_settings(seed: int) -> PhantomSettings:
-    """Return what the demonstration draws."""
-    return PhantomSettings(patients_per_class=PATIENTS, slices_per_patient=SLICES, seed=seed)
 
 
 def marked_classes(key: AnswerKey) -> tuple[str, ...]:

@@ -13,7 +13,16 @@ from PIL import Image
 
 from vitrail.errors import DataError, StudyError
 from vitrail.explanation import draw_map, explain_image, explain_pixels
-from vitrail.explanation.grading import GRADES, ToGrade, check_explanation, grade_package, graded, kept_grades, pick_images
+from vitrail.explanation.grading import (
+    GRADES,
+    ToGrade,
+    check_explanation,
+    chosen_words,
+    grade_package,
+    graded,
+    kept_grades,
+    pick_images,
+)
 from vitrail.explanation.grading.asking import at_input, map_at_input, method_of
 from vitrail.explanation.grading.choose import OF_PLAN, first_named
 from vitrail.preprocess import restore_map
@@ -152,6 +161,7 @@ def test_members_that_see_different_parts_have_no_grade_and_the_table_says_why(t
     explanation = explain_image(framed, to_grade.files[0], image="x.png")
     assert graded(framed, to_grade.files[0], explanation, table, seed=0).grade is None
     assert first_named(framed, ("occlusion",)) is None
+    assert chosen_words(table).startswith("automatically, without grades: Not estimable.")
 
 
 def test_what_is_graded_of_a_package_with_views_is_the_image_itself_and_the_class_that_the_package_says(to_grade):

@@ -149,6 +149,8 @@ def kept_grades(package: ExplainablePackage) -> GradeTable | None:
 
 def chosen_words(table: GradeTable) -> str:
     """Say how ``auto`` came to its method, to be kept with an explanation."""
+    if not table.why:
+        return f"automatically, without grades: {' '.join(table.notes)}"
     return f"automatically, by grades on {table.n:,} validation images: {table.why}"
 
 
