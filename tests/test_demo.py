@@ -48,7 +48,7 @@ def test_every_kind_is_found_by_a_check_or_by_none_yet():
 def test_the_terminal_says_whether_the_models_take_the_planted_mark(capsys):
     hunts = {"forest": "No shortcut found: 3 %.", "cnn": "Shortcut found: 40 %."}
     models = tuple(SimpleNamespace(name=name, hunt=SimpleNamespace(message=words)) for name, words in hunts.items())
-    key = AnswerKey(PhantomSettings(), (), (PlantedFault("corner_mark", ("a.jpg",), "no_tumor"),))
+    key = AnswerKey(PhantomSettings(), (), (PlantedFault("corner_mark", ("a.jpg",), "", note="no_tumor"),))
     print_demo(SimpleNamespace(models=models), (), marked_classes(key))
     told = capsys.readouterr().out
     assert "mark planted in a corner of no_tumor?" in told and "cnn: Shortcut found: 40 %." in told

@@ -127,7 +127,11 @@ def explain_file(
 
     first = models[0][1]
     if len(models) == 1 and len(first.views) == 1:
-        return {name: replace(one, parameters=_parameters(package, one)) for name, one in ask(first, target).items()}
+        # Where one member of an ensemble counts alone, the answer is the ensemble's all the same.
+        return {
+            name: replace(one, model=package.name, package=package.fingerprint, parameters=_parameters(package, one))
+            for name, one in ask(first, target).items()
+        }
     scores = package.scores_of(path)
     predicted = int(decide(scores[np.newaxis], package.classes, package.decision)[0])
     answer = _Answer(scores, predicted, predicted if target is None else package.classes.index(target))
