@@ -1,24 +1,30 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
 from vitrail import demo
 from vitrail.audit import CHECKS, run_audit
 from vitrail.datasets import FAULT_KINDS, AnswerKey, PhantomSettings, PlantedFault, make_phantom, scan_folder
-from vitrail.demo import FOUND_BY, compare
+from vitrail.demo import FOUND_BY, compare, marked_classes
+from vitrail.evaluation.gain import FEWEST_GROUPS
+from vitrail.output import print_demo
 from vitrail.records import AuditReport, Evidence, Finding
-from vitrail.study import AuditSettings
+from vitrail.split import make_split
+from vitrail.study import AuditSettings, SplitSettings
 
 
 def audited(folder, settings):
     key = make_phantom(folder / "phantom", settings)
     manifest = scan_folder(folder / "phantom" / "images", cache=folder / "cache")
-    return run_audit(manifest, settings=AuditSettings()), key
+    return run_audit(manifest, settings=AuditSettings()), key, manifest
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_audit_finds_every_planted_fault_it_knows_and_raises_no_false_alarm(tmp_path, seed):
-    report, key = audited(tmp_path, PhantomSettings(seed=seed))
+    report, key, manifest = audited(tmp_path, PhantomSettings(seed=seed))
     verdicts = compare(report, key)
     usual = {name for name, kind in FAULT_KINDS.items() if kind.usual}
     assert {verdict.kind for verdict in verdicts if verdict.planted} == usual
@@ -26,6 +32,10 @@ def test_the_audit_finds_every_planted_fault_it_knows_and_raises_no_false_alarm(
     missed = {verdict.kind for verdict in verdicts if verdict.found not in (verdict.planted, None)}
     assert [verdict for verdict in verdicts if not verdict.planted] == []
     assert missed <= {"swapped_label"}  # a ranking, not a verdict: a label that fits badly need not stand at its top
+    split = make_split(manifest, report, settings=SplitSettings(validation=demo.VALIDATION), seed=seed)
+    rows, groups = split.rows("validation"), np.array(split.groups)
+    independent = [len(np.unique(groups[rows][manifest.labels[rows] == label])) for label in range(len(manifest.classes))]
+    assert min(independent) >= FEWEST_GROUPS, "the shortcut hunt would not be estimable"
 
 
 def test_every_kind_is_found_by_a_check_or_by_none_yet():
@@ -35,8 +45,19 @@ def test_every_kind_is_found_by_a_check_or_by_none_yet():
     assert {"exact_copy", "mirrored_copy", "cropped_copy", "same_patient_across_split", "derived_mask"} <= set(FOUND_BY)
 
 
+def test_the_terminal_says_whether_the_models_take_the_planted_mark(capsys):
+    hunts = {"forest": "No shortcut found: 3 %.", "cnn": "Shortcut found: 40 %."}
+    models = tuple(SimpleNamespace(name=name, hunt=SimpleNamespace(message=words)) for name, words in hunts.items())
+    key = AnswerKey(PhantomSettings(), (), (PlantedFault("corner_mark", ("a.jpg",), "", note="no_tumor"),))
+    print_demo(SimpleNamespace(models=models), (), marked_classes(key))
+    told = capsys.readouterr().out
+    assert "mark planted in a corner of no_tumor?" in told and "cnn: Shortcut found: 40 %." in told
+    print_demo(SimpleNamespace(models=models), (), marked_classes(AnswerKey(PhantomSettings(), (), ())))
+    assert "Shortcut" not in capsys.readouterr().out
+
+
 def test_a_clean_phantom_is_small_and_nothing_else(tmp_path):
-    report, key = audited(tmp_path, PhantomSettings(faults={}))
+    report, key, _ = audited(tmp_path, PhantomSettings(faults={}))
     assert {finding.code for finding in report.findings if finding.severity != "info"} <= {"BAL802", "BAL803"}
     assert not report.unaccepted_errors()
     assert compare(report, key) == ()
@@ -44,7 +65,7 @@ def test_a_clean_phantom_is_small_and_nothing_else(tmp_path):
 
 
 def test_a_missed_fault_and_a_false_alarm_are_told(tmp_path):
-    report, key = audited(tmp_path, PhantomSettings(patients_per_class=8, size=72, faults={"truncated_file": 1}))
+    report, key, _ = audited(tmp_path, PhantomSettings(patients_per_class=8, size=72, faults={"truncated_file": 1}))
     invented = Finding("DUP201", "copies", "warning", 1, "m", "w", "f", "c", (Evidence(("Training/x.jpg",), ""),))
     blind = type(report)(**{**vars(report), "findings": (invented,)})
     verdicts = compare(blind, key)
@@ -55,7 +76,7 @@ def test_a_missed_fault_and_a_false_alarm_are_told(tmp_path):
 
 
 def test_a_kind_that_no_check_looks_for_is_not_assessed(tmp_path, monkeypatch):
-    report, key = audited(tmp_path, PhantomSettings(patients_per_class=8, size=72, faults={"empty_file": 1}))
+    report, key, _ = audited(tmp_path, PhantomSettings(patients_per_class=8, size=72, faults={"empty_file": 1}))
     monkeypatch.setattr(demo, "FOUND_BY", {})
     assert [(verdict.kind, verdict.code, verdict.planted, verdict.found) for verdict in compare(report, key)][:1] == [
         ("empty_file", "", 1, None)

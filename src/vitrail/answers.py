@@ -22,11 +22,12 @@ from vitrail.explanation import (
     ShownExplanation,
     ShownExplanations,
     agreement_of,
+    asked_models,
     attention_sheet,
     channel_sheet,
+    choose_methods,
     defined_methods,
     explain_file,
-    methods_of,
     plan_methods,
     write_map,
     write_overview,
@@ -119,7 +120,8 @@ def explain(
     options = _Options(method, target, layer, quantity, seed, grade)
     found = _explained(package, kept_grades(package), Path(image), str(image), options)
     if method == ALL:
-        why_not = defined_methods(package.parts[0].model) if len(package.parts) == 1 else {}
+        models, _ = asked_models(package, (ALL,))
+        why_not = defined_methods(models[0][1]) if len(models) == 1 else {}
         return ShownExplanations(tuple(found.values()), {name: why for name, why in why_not.items() if why})
     (explanation,) = found.values()
     return ShownExplanation.of(explanation)
@@ -173,9 +175,9 @@ def explanation_plan(package: Package, method: str | None = None, *, grade: bool
     """
     table = kept_grades(package)
     chosen = chosen_here(table, package)[0] if table and method in (None, AUTO) else ""
-    asked = methods_of(package, (chosen or method or AUTO,))
-    plans = [plan_methods(part.model.plain, asked) for part in package.parts]
-    if len(plans) > 1:  # every model is asked by the one method
+    models, asked = asked_models(package, (chosen or method or AUTO,))
+    plans = [plan_methods(model.plain, asked) for _, model in models]
+    if len(plans) > 1:  # members that cannot be asked together are all asked by the one method
         costs = [one for (one,) in plans]
         forward, backward = sum(one.forward for one in costs), sum(one.backward for one in costs)
         return ExplanationPlan((replace(costs[0], forward=forward, backward=backward),))
@@ -185,17 +187,17 @@ def explanation_plan(package: Package, method: str | None = None, *, grade: bool
 
 
 def seconds_per_pass(package: Package) -> float:
-    """Return how long one image takes to pass through a package's model; the mean over its models where it has several."""
+    """Return how long one image takes to pass through what is asked: a whole package, or one of its members on average."""
     seconds = 0.0
-    for part in package.parts:
-        model = part.model.plain
+    models, _ = asked_models(package, (AUTO,))
+    for model in (one.plain for _, one in models):
         side, channels = model.recipe.size, model.recipe.channels
         blank = np.zeros((1, side, side, channels), dtype=np.uint8)
         model.scores(blank)  # the first pass loads the network
         start = time.perf_counter()
         model.scores(blank)
         seconds += time.perf_counter() - start
-    return seconds / len(package.parts)
+    return seconds / len(models)
 
 
 def explain_files(
@@ -280,7 +282,8 @@ def _nothing(image: Path) -> dict[str, Any]:
 
 def _attention_sheets(package: Package, images: Sequence[Path], output: Path, progress: Progress) -> list[dict[str, Any]]:
     """Write for each image where every head of every block looks, as one picture, and the maps of it, in cells."""
-    methods_of(package, ("attention",))  # of several models there is no common sheet
+    ((_, whole),), asked = asked_models(package, ("attention",))
+    choose_methods(whole, asked)  # of several models there is no common sheet
     model = package.parts[0].model.plain
     answers: list[dict[str, Any]] = []
     with progress.task("Explaining", len(images)) as advance:

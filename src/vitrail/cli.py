@@ -131,7 +131,7 @@ def demo(
     quiet: QuietOption = False,
 ) -> None:
     """Draw a phantom data set with planted faults, run the whole path on it, hold the audit against the answer key."""
-    from vitrail.demo import compare, run_demo
+    from vitrail.demo import compare, marked_classes, run_demo
     from vitrail.output import demo_summary, print_demo, print_run
 
     result, key = run_demo(output or Path("runs"), seed=seed or 0, fresh=fresh, progress=_progress(quiet))
@@ -140,7 +140,7 @@ def demo(
         _print_json(demo_summary(result, verdicts))
     else:
         print_run(result)
-        print_demo(verdicts)
+        print_demo(result, verdicts, marked_classes(key))
 
 
 @app.command(epilog="Example: vitrail init brain-mri, then edit study.yaml, then vitrail run study.yaml")

@@ -419,8 +419,8 @@ def _print_places(console: Console, saved: AuditPaths) -> None:
         console.print(f"{name:<6} {text}", soft_wrap=True, markup=False)
 
 
-def print_demo(verdicts: Sequence[Verdict]) -> None:
-    """Print the audit held against the answer key of the phantom."""
+def print_demo(result: RunResult, verdicts: Sequence[Verdict], marked: Sequence[str]) -> None:
+    """Print the audit held against the answer key of the phantom, and whether the models take the mark that was planted."""
     table = Table(title="Planted faults, and what the audit found of them", title_justify="left", title_style="bold")
     for column in ("fault", "planted", "found", "by"):
         table.add_column(column, justify="right" if column in ("planted", "found") else "left")
@@ -433,7 +433,13 @@ def print_demo(verdicts: Sequence[Verdict]) -> None:
             colour = "green" if verdict.found == verdict.planted else "red"
             found = f"[{colour}]{verdict.found}[/]"
             table.add_row(verdict.kind.replace("_", " "), str(verdict.planted), found, verdict.code)
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    if marked:
+        console.print(f"\n[bold]Do the models take the mark planted in a corner of {escape(', '.join(marked))}?[/]")
+    for model in result.models:
+        if marked and model.hunt:
+            console.print(f"{escape(model.name)}: {escape(model.hunt.message)}")
 
 
 def print_predictions(answers: Sequence[ImagePrediction], *, decision: Decision | None = None) -> None:

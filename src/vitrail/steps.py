@@ -320,7 +320,7 @@ def hunt_model(
         progress: Told of every few images.
 
     Returns:
-        The hunt; ``None`` for an ensemble, and where no image can be read.
+        The hunt; ``None`` where no image can be read.
     """
     rows = split.rows("validation")
     groups = np.array(split.groups)

@@ -11,7 +11,7 @@ from cli_data import answer, ask, contents, numbers, write_study
 
 from vitrail import steps
 from vitrail.errors import VitrailError
-from vitrail.records import Training
+from vitrail.records import GradeTable, Training
 from vitrail.storage import read_record
 
 MODELS = [
@@ -90,6 +90,24 @@ def test_it_is_explained_by_occlusion_and_described_in_the_report(run, images, t
     page = Path(run["report"]).read_text(encoding="utf-8")
     for words in ("weighted mean of the scores of", "Members and weights", "equal weights", "shifted four ways"):
         assert words in page
+
+
+def test_it_is_graded_and_hunted_as_one_model(run, images, tmp_path):
+    grades = read_record(package(run, "ensemble").parent / "grades.json", GradeTable)
+    assert grades.chosen == "occlusion" and 0 < grades.n <= 8 and grades.grade_of("occlusion").relevance_gain.value is not None
+    assert any(note.startswith("Maps and their grades are of the image itself") for note in grades.notes)
+    assert run["shortcut_hunts"]["ensemble"]["method"] == "occlusion"
+    assert [one["name"] for one in run["shortcut_hunts"]["ensemble"]["interventions"]] == ["nothing", "all but the border"]
+    page = Path(run["report"]).read_text(encoding="utf-8")
+    assert page.count("Can the maps be trusted?") == page.count("Where does it look, and does it need to?") == 4
+    (one,) = answer("explain", package(run, "ensemble"), next(images.rglob("*.png")), "--output", tmp_path)
+    assert "by grades on" in one["parameters"]["chosen"] and one["grade"]["random_gains"]
+    assert "svm 0.33" in one["parameters"]["members"] and any("mean over 5 views" in words for words in one["warnings"])
+
+
+def test_it_is_asked_by_every_method_that_wants_scores_alone(run, images, tmp_path):
+    made = answer("explain", package(run, "ensemble"), next(images.rglob("*.png")), "--output", tmp_path, "--method", "lime")
+    assert [one["method"] for one in made] == ["lime"] and made[0]["forward_passes"] > 60
 
 
 def test_few_validation_images_get_equal_weights_and_the_numbers_are_kept(run):

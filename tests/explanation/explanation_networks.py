@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from vitrail.explanation.package_model import CombinedModel
 from vitrail.models import cnn, transformer
 from vitrail.models.backbones import Features, pooling_and_dimension
 from vitrail.models.embedders import OnnxEmbedder
@@ -29,6 +30,7 @@ BACKBONES = {
     "convnext": ("convnext_atto", {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16), "output_stride": 8}),
     "vit-class": ("vit_tiny_patch16_224", SMALL_VIT),
     "vit-registers": ("vit_medium_patch16_reg4_gap_256", SMALL_VIT),
+    "vit-attention-pool": ("vit_base_patch16_siglip_224", SMALL_VIT),
     "swin": ("swin_tiny_patch4_window7_224", SMALL_SWIN),
 }
 OWN = {
@@ -89,6 +91,21 @@ def family(name: str) -> ModelPackage:
     recipe = recipe_of("rgb", "channel")
     pooling, dimension = pooling_and_dimension(model, torch.rand(2, 3, SIZE, SIZE))
     return packed(Features(model, pooling), random_head(dimension), recipe, pooling)
+
+
+@cache
+def ensemble() -> CombinedModel:
+    """Return three networks of different sizes and colours as one model; made once."""
+    parts = ((0.5, family("cnn")), (0.3, _half_size()), (0.2, family("mobilenet")))
+    return CombinedModel("ensemble", parts, "e" * 64)
+
+
+def _half_size() -> ModelPackage:
+    torch.manual_seed(6)
+    recipe = recipe_of(size=SIZE // 2)
+    network = settle(cnn.build(OWN["cnn"], recipe, classes=3, seed=2), seed=3)
+    assert isinstance(network, Network)
+    return packed(network.trunk, network.head.to_head(), recipe, network.trunk.pooling)
 
 
 def pixels_for(model: ModelPackage, count: int = 1, seed: int = 0) -> np.ndarray:

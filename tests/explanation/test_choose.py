@@ -13,7 +13,16 @@ from PIL import Image
 
 from vitrail.errors import DataError, StudyError
 from vitrail.explanation import draw_map, explain_image, explain_pixels
-from vitrail.explanation.grading import GRADES, ToGrade, check_explanation, grade_package, graded, kept_grades, pick_images
+from vitrail.explanation.grading import (
+    GRADES,
+    ToGrade,
+    check_explanation,
+    chosen_words,
+    grade_package,
+    graded,
+    kept_grades,
+    pick_images,
+)
 from vitrail.explanation.grading.asking import at_input, map_at_input, method_of
 from vitrail.explanation.grading.choose import OF_PLAN, first_named
 from vitrail.preprocess import restore_map
@@ -114,15 +123,67 @@ def test_images_that_cannot_be_read_are_passed_over(to_grade, tmp_path):
     assert any(note.startswith("03.png: passed over.") for note in table.notes)
 
 
-def test_ensembles_have_no_table_and_their_maps_no_grade(to_grade):
-    package = KeyholePackage()
-    explanation = explain_image(package, to_grade.files[0], image="x.png")
+class Both(KeyholePackage):
+    """One that looks at the box, with most weight, and one that looks at everything, for the other class."""
 
-    class Ensemble(KeyholePackage):
-        parts = ((0.5, package), (0.5, package))
+    recipe_of_other = None
 
-    assert grade_package(Ensemble(), to_grade, seed=0) is None
-    assert graded(Ensemble(), to_grade.files[0], explanation, None, seed=0) is explanation
+    @property
+    def parts(self):
+        other = BrightPackage(weight=-1.0)
+        if self.recipe_of_other:
+            other = type("Framed", (BrightPackage,), {"recipe": self.recipe_of_other})(weight=-1.0)
+        return ((0.8, KeyholePackage()), (0.2, other))
+
+    def scores_of(self, image):
+        return sum(weight * model.scores_of(image) for weight, model in self.parts)
+
+
+def test_an_ensemble_is_graded_as_one_model_and_so_are_its_maps(to_grade):
+    table = grade_package(Both(), to_grade, methods=("occlusion", "grad-cam"), seed=0, resamples=300)
+    grade = table.grade_of("occlusion")
+    assert table.chosen == "occlusion" and grade.beats_baselines == "yes" and grade.randomisation is None
+    assert any(note.startswith("grad-cam: not graded.") and "averages 2 models" in note for note in table.notes)
+    assert any(note.startswith("Randomisation test: not estimable") for note in table.notes)
+    file = to_grade.files[0]
+    right = graded(Both(), file, explain_image(Both(), file, image="x.png", target="yes"), table, seed=0)
+    assert right.grade.passed and right.grade.method_gain == grade.relevance_gain
+    assert not graded(Both(), file, dataclasses.replace(right, map=-right.map), table, seed=0).grade.passed
+    assert first_named(Both(), ("grad-cam", "lime")) == "lime"
+
+
+def test_members_that_see_different_parts_have_no_grade_and_the_table_says_why(to_grade):
+    framed = Both()
+    framed.recipe_of_other = dataclasses.replace(framed.recipe, crop_margins=True)
+    table = grade_package(framed, to_grade, seed=0)
+    assert (table.n, table.grades, table.chosen) == (0, (), "")
+    assert "Not estimable. keyhole: its members see different parts" in table.notes[0]
+    explanation = explain_image(framed, to_grade.files[0], image="x.png")
+    assert graded(framed, to_grade.files[0], explanation, table, seed=0).grade is None
+    assert first_named(framed, ("occlusion",)) is None
+    assert chosen_words(table).startswith("automatically, without grades: Not estimable.")
+
+
+def test_what_is_graded_of_a_package_with_views_is_the_image_itself_and_the_class_that_the_package_says(to_grade):
+    class Looking(KeyholePackage):
+        """Over its views it says the other class."""
+
+        views = (0, 1)
+
+        @property
+        def plain(self):
+            return KeyholePackage()
+
+        def scores(self, pixels):
+            return super().scores(pixels)[:, ::-1]
+
+    few = dataclasses.replace(to_grade, files=to_grade.files[:4], paths=to_grade.paths[:4], groups=np.arange(4))
+    table = grade_package(Looking(), few, methods=("occlusion",), seed=0, resamples=50)
+    assert any("2 views, and says another class of 4 of 4 images" in note for note in table.notes)
+    plain = grade_package(KeyholePackage(), few, methods=("occlusion",), seed=0, resamples=50)
+    # The keyhole has two classes: what speaks for one speaks against the other, and both are as faithful.
+    gains = [one.grade_of("occlusion").relevance_gain.value for one in (table, plain)]
+    assert gains[0] == pytest.approx(gains[1], abs=0.02)
 
 
 def test_masks_are_read_where_there_are_some(to_grade, tmp_path):

@@ -4,10 +4,21 @@ import numpy as np
 import pytest
 import torch
 from explanation_models import BrightnessNetwork, Keyhole, whole_image
-from explanation_networks import FAMILIES, family, pixels_for
+from explanation_networks import FAMILIES, ensemble, family, pixels_for
 
 from vitrail.errors import UsageError
-from vitrail.explanation import EXPLAINERS, defined_methods, explain_batch, explain_pixels, plan_methods, total_cost
+from vitrail.explanation import (
+    EXPLAINERS,
+    KernelShap,
+    Lime,
+    Occlusion,
+    Rise,
+    defined_methods,
+    explain_batch,
+    explain_pixels,
+    plan_methods,
+    total_cost,
+)
 
 QUICK = {
     name: explainer
@@ -86,6 +97,14 @@ def test_methods_of_many_passes_keep_the_contract_of_a_small_network():
     check(family("cnn"), defined(family("cnn"), tuple(MANY)))
 
 
+def test_an_ensemble_keeps_the_contract_of_what_asks_for_scores_alone():
+    model = ensemble()
+    assert defined(model) == ("occlusion", "rise", "lime", "kernel-shap")
+    assert all("averages 3 models" in reason for reason in defined_methods(model).values() if reason)
+    quick = {"occlusion": Occlusion(), "rise": Rise(most=64), "lime": Lime(samples=50), "kernel-shap": KernelShap(samples=50)}
+    check(model, quick)
+
+
 @pytest.mark.parametrize("name", ["cnn", "vit-class"])
 def test_the_same_seed_gives_the_same_map_and_another_one_another(name):
     model = family(name)
@@ -107,6 +126,7 @@ def test_the_same_seed_gives_the_same_map_and_another_one_another(name):
         ("convnext", {"cam", "guided-backpropagation", *ATTENTION}),
         ("transformer", {"guided-backpropagation"}),
         ("vit-class", {"cam", "guided-backpropagation"}),
+        ("vit-attention-pool", {"cam", "guided-backpropagation", *ATTENTION}),
         ("swin", {"cam", "guided-backpropagation", *ATTENTION}),
     ],
 )
@@ -117,6 +137,12 @@ def test_which_methods_are_defined_for_which_family(name, missing):
     for method in missing:
         with pytest.raises(UsageError, match=rf"^{method}: needs .*Use .*occlusion"):
             explained(model, pixels_for(model), (method,))
+
+
+def test_where_attention_pools_gradients_pass_and_the_chain_of_attention_ends():
+    reasons = defined_methods(family("vit-attention-pool"))
+    assert not reasons["integrated-gradients"] and not reasons["grad-cam"]
+    assert "pools 16 tokens by attention (attn_pool)" in reasons["attention-rollout"]
 
 
 def test_a_model_without_a_gradient_is_left_with_what_needs_none():

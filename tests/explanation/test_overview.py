@@ -6,11 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFont
+from PIL import Image
 
 from vitrail.errors import UsageError
 from vitrail.explanation import ShownExplanation, ShownExplanations, colour_bar, draw_overview, write_overview
-from vitrail.explanation.overview import _IN_FONT, MOST_COLUMNS, PANEL, drawable, grade_words
+from vitrail.explanation.overview import MOST_COLUMNS, PANEL, grade_words
 from vitrail.records import Estimate, Explanation, MapGrade
 
 COLOUR = (90, 60, 200)
@@ -134,13 +134,3 @@ def test_in_python_the_explanations_of_an_image_are_looked_at_together(image, tm
     assert found["method-0"].overview().size == draw_overview(made[:1], path).size
     with pytest.raises(UsageError, match=r"must end in .png. Found: all.npy"):
         found.save(tmp_path / "all.npy")
-
-
-def test_names_in_other_scripts_are_codes_and_not_empty_boxes():
-    assert drawable("Ödem, naïve") == "Odem, naive"
-    assert drawable("\u03b1\u6b63") == "\\u03b1\\u6b63"
-    assert drawable("plain [1.0] 20 °") == "plain [1.0] 20 °"
-    font = ImageFont.load_default(size=12)
-    box = bytes(font.getmask("\u6b63"))
-    for character in {*map(chr, range(33, 127)), *_IN_FONT}:
-        assert bytes(font.getmask(character)) != box, character

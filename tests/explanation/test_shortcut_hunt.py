@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -162,10 +163,16 @@ def test_a_package_is_hunted_on_files_and_letters_are_found(tmp_path):
     assert any(note.startswith("05.png: passed over.") for note in hunt.notes)
     assert {one.region for one in hunt.regions} >= {OUTSIDE, "border"} and TEXT not in {one.region for one in hunt.regions}
 
-    class Ensemble(Package):
-        parts = ((0.5, None), (0.5, None))
-
-    assert hunt_package(Ensemble(), files, paths, images.truth, images.groups, seed=0) is None
+    both = ((0.6, Package(corner=1, lesion=0)), (0.4, Package(corner=0, lesion=1, name="other")))
+    ensemble = SimpleNamespace(name="both", parts=both, fingerprint="b" * 64, classes=both[0][1].classes)
+    hunt = hunt_package(ensemble, files, paths, images.truth, images.groups, seed=0, resamples=RESAMPLES)
+    assert (hunt.verdict, hunt.model, hunt.package, hunt.n) == ("found", "both", "b" * 64, 23)
+    assert survives(hunt, NO_ANATOMY).survives.value == 1.0 and survives(hunt, BORDER_ALONE).survives.value == 1.0
+    padded = Package(corner=0, lesion=1, name="padded")
+    padded.__class__ = type("Padded", (Package,), {"recipe": dataclasses.replace(padded.recipe, keep_aspect=True)})
+    ensemble.parts = (both[0], (0.4, padded))
+    hunt = hunt_package(ensemble, files, paths, images.truth, images.groups, seed=0)
+    assert (hunt.verdict, hunt.n) == ("not estimable", 0) and "its members see different parts" in hunt.message
 
 
 def test_a_mark_of_a_class_that_the_model_seldom_names_is_found():

@@ -121,9 +121,12 @@ def test_two_models_are_put_together_and_one_is_not():
     alone = planned(times=measured({"forest": timing()}), budget=1e5)
     assert names(alone) == ["forest"]
     times = measured({"forest": timing(embed=0.02), "boosted": timing(embed=0.03)})
-    both = planned(times=times, study=wishes(explanation={"gallery": 1}), budget=1e5)
+    maps_alone = {"gallery": 1, "grade_images": 0, "shortcut_hunt": False}
+    both = planned(times=times, study=wishes(explanation=maps_alone), budget=1e5)
     assert names(both) == ["forest", "boosted", "ensemble"]
     assert cost(both, "ensemble").seconds == pytest.approx(2.0 + 2 * 225 * 0.05)
+    hunted = planned(times=times, study=wishes(explanation={**maps_alone, "shortcut_hunt": True, "hunt_images": 40}), budget=1e5)
+    assert cost(hunted, "ensemble").seconds == pytest.approx(2.0 + 2 * 225 * 0.05 + 40 * (9 + 49) * 0.05)
 
 
 def test_the_cost_of_a_model_is_the_sum_of_its_parts():

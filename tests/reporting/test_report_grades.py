@@ -89,3 +89,9 @@ def test_masks_add_their_columns():
 def test_without_grades_there_is_nothing_to_show():
     assert grade_view(None) is None
     assert grade_view(dataclasses.replace(table(), grades=())) is None
+
+
+def test_where_nothing_could_be_graded_the_reason_is_all_that_is_said():
+    empty = dataclasses.replace(table(), n=0, grades=(), agreement=(), gains={}, chosen="", why="", notes=("Not estimable. So.",))
+    view = grade_view(empty)
+    assert (view.lead, view.rows) == ("Not estimable. So.", ()) and grade_view(dataclasses.replace(empty, notes=())) is None

@@ -8,7 +8,7 @@ from vitrail.explanation.agreement import Agreement, agreement_of
 from vitrail.explanation.attention import AttentionMap, AttentionRollout, GradientRollout
 from vitrail.explanation.class_activation import GradCam, HiResCam
 from vitrail.explanation.cost import ExplanationPlan, PlannedMethod, plan_methods, total_cost
-from vitrail.explanation.explain_image import explain_file, explain_image, methods_of
+from vitrail.explanation.explain_image import asked_models, explain_file, explain_image
 from vitrail.explanation.explainer import Cost, ExplainableModel, Explainer, Passes, Question, Relevance, Want
 from vitrail.explanation.occlusion import Occlusion
 from vitrail.explanation.overview import draw_overview, write_overview
@@ -58,6 +58,7 @@ __all__ = [
     "TreeShap",
     "Want",
     "agreement_of",
+    "asked_models",
     "attention_sheet",
     "channel_sheet",
     "choose_methods",
@@ -71,7 +72,6 @@ __all__ = [
     "explain_image",
     "explain_pixels",
     "load_explanations",
-    "methods_of",
     "plan_methods",
     "save_explanations",
     "total_cost",

@@ -121,6 +121,11 @@ def attention_refusal(model: ExplainableModel) -> str:
             "image, and a chain of blocks has no common tokens."
         )
     for place in places:
+        if place.queries == 1 < place.keys:
+            return (
+                f"{model.name} pools {place.keys} tokens by attention ({place.name}): a learned query, which is no place of the "
+                "image, ends the chain of blocks. Gradients pass through it."
+            )
         if place.layout is None or place.queries != place.keys:
             return f"{model.name}: at {place.name}, {place.queries} tokens look at {place.keys} whose places are not known."
         if place.layout != places[-1].layout:

@@ -3,78 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from vitrail.decision import Decision, decide
+from vitrail.decision import decide
 from vitrail.errors import UsageError
-from vitrail.explanation.explainer import ExplainableModel
+from vitrail.explanation.package_model import ExplainablePackage, ExplainablePart, members_in_words, model_of
 from vitrail.explanation.run_explain import ALL, AUTO, check_question, explain_batch, general_warnings
-from vitrail.records import ByteArray, Explanation, Placement, Quantity
+from vitrail.records import ByteArray, Explanation, Quantity
 
 AVERAGED = "occlusion"
-"""The method whose maps may be averaged over models: its unit is the score, so the weighted mean of how far each member's score
-falls where a patch is covered is how far the ensemble's falls. Class activation maps have units of their own in every network."""
-
-
-class ExplainablePart(ExplainableModel, Protocol):
-    """A single model of a package."""
-
-    @property
-    def views(self) -> Sequence[object]:
-        """The views of an image over which its scores are averaged."""
-        ...
-
-    @property
-    def plain(self) -> ExplainablePart:
-        """The same model, asked of the image itself alone."""
-        ...
-
-    def prepare(self, image: str | Path) -> tuple[ByteArray, Placement]:
-        """Return the model's input for one image file and where it lies in the original."""
-        ...
-
-
-class ExplainablePackage(Protocol):
-    """A loaded package, as explanations see it: models with weights that sum to 1."""
-
-    @property
-    def name(self) -> str:
-        """The model's name in its study."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of its ``hashes.json``; empty where it is in no folder."""
-        ...
-
-    @property
-    def folder(self) -> Path | None:
-        """Where it was loaded from; ``None``: nowhere."""
-        ...
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names, in the order of the scores."""
-        ...
-
-    @property
-    def decision(self) -> Decision | None:
-        """How scores become a class; ``None``: the highest score."""
-        ...
-
-    def scores_of(self, image: str | Path) -> npt.NDArray[np.float64]:
-        """Return the scores of one image file, shape (classes,)."""
-        ...
-
-    @property
-    def parts(self) -> tuple[tuple[float, ExplainablePart], ...]:
-        """The single models, and how much the scores of each count."""
-        ...
+"""The method whose maps may be averaged over models that cannot be asked together: its unit is the score, so the weighted mean of
+how far each member's score falls where a patch is covered is how far the ensemble's falls."""
 
 
 def explain_image(
@@ -138,8 +81,9 @@ def explain_file(
 ) -> dict[str, Explanation]:
     """Say which places of an image file speak for (and against) a class, by several methods that share their passes.
 
-    Of an ensemble, the map is the weighted mean of its members' occlusion maps, each brought to the image's own geometry. Where
-    scores are averaged over views, the map is of the plain one. The score is always that of the package.
+    An ensemble is asked as one model that has nothing but scores. Only where its members see different parts of an image, the map
+    is the weighted mean of their occlusion maps, each brought to the image's own geometry. Where scores are averaged over views,
+    the map is of the plain one. The score is always that of the package.
 
     Args:
         package: A loaded package.
@@ -162,9 +106,9 @@ def explain_file(
     """
     for method in methods:
         check_question(package.name, package.classes, method=method, target=target)
-    asked = methods_of(package, methods)
+    models, asked = asked_models(package, methods)
 
-    def of_part(model: ExplainablePart, wanted: str | None) -> dict[str, Explanation]:
+    def ask(model: ExplainablePart, wanted: str | None) -> dict[str, Explanation]:
         pixels, placement = model.prepare(path)
         answers = explain_batch(
             model,
@@ -181,59 +125,68 @@ def explain_file(
         )
         return {name: explanations[0] for name, explanations in answers.items()}
 
-    if len(package.parts) == 1 and len(package.parts[0][1].views) == 1:
-        return of_part(package.parts[0][1], target)
+    first = models[0][1]
+    if len(models) == 1 and len(first.views) == 1:
+        # Where one member of an ensemble counts alone, the answer is the ensemble's all the same.
+        return {
+            name: replace(one, model=package.name, package=package.fingerprint, parameters=_parameters(package, one))
+            for name, one in ask(first, target).items()
+        }
     scores = package.scores_of(path)
     predicted = int(decide(scores[np.newaxis], package.classes, package.decision)[0])
-    index = predicted if target is None else package.classes.index(target)
-    found = [(weight, part, of_part(part.plain, package.classes[index])) for weight, part in package.parts]
+    answer = _Answer(scores, predicted, predicted if target is None else package.classes.index(target))
+    found = [(weight, model, ask(model.plain, package.classes[answer.target])) for weight, model in models]
+    views = tuple(_of_views(package, answer, path, models))
     return {
-        name: _together(package, scores, index, predicted, [(weight, part, one[name]) for weight, part, one in found])
+        name: _together(package, answer, [(weight, model, one[name]) for weight, model, one in found], views)
         for name in found[0][2]
     }
 
 
-def methods_of(package: ExplainablePackage, methods: Sequence[str]) -> tuple[str, ...]:
-    """Return the methods that can be asked of every part of a package: of several models, that whose maps may be averaged.
+def asked_models(
+    package: ExplainablePackage, methods: Sequence[str]
+) -> tuple[tuple[tuple[float, ExplainablePart], ...], tuple[str, ...]]:
+    """Return the models whose maps are averaged (one, where all of a package can be asked together), and the methods to ask.
 
     Raises:
-        UsageError: Another one was asked for.
+        UsageError: A method was asked for whose maps cannot be averaged.
     """
-    if len(package.parts) == 1:
-        return tuple(methods)
-    for method in methods:
-        if method not in (AUTO, ALL, AVERAGED):
+    try:
+        return ((1.0, model_of(package)),), tuple(methods)
+    except UsageError as error:
+        if any(method not in (AUTO, ALL, AVERAGED) for method in methods):
             raise UsageError(
-                f"{method}: {package.name} averages {len(package.parts)} models, and only maps in the unit of the score can be "
-                f"averaged. Use {AVERAGED}."
-            )
-    return (AVERAGED,)
+                f"{', '.join(methods)}: {error} Or use {AVERAGED}: its maps of the members can be averaged."
+            ) from error
+        return package.parts, (AVERAGED,)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a package itself says of an image: its scores, the class that it takes, and the one that is explained."""
+
+    scores: npt.NDArray[np.float64]
+    predicted: int
+    target: int
 
 
 def _together(
     package: ExplainablePackage,
-    scores: npt.NDArray[np.float64],
-    target: int,
-    predicted: int,
+    answer: _Answer,
     found: list[tuple[float, ExplainablePart, Explanation]],
+    views: tuple[str, ...],
 ) -> Explanation:
-    """Return the weighted mean of the parts' maps of one method."""
-    several = len(found) > 1
+    """Return the weighted mean of the models' maps of one method, as an explanation of what the package itself says."""
     values = np.asarray(np.sum([weight * one.map for weight, _, one in found], axis=0), dtype=np.float32)
+    general = general_warnings(package.classes, answer.scores, values, target=answer.target, predicted=answer.predicted)
     first = found[0][2]
-    parameters: dict[str, object] = dict(first.parameters)
-    if several:
-        parameters = {"members": ", ".join(f"{part.name} {weight:.2f}" for weight, part, _ in found)}
     return replace(
         first,
         model=package.name,
-        score=float(scores[target]),
+        score=float(answer.scores[answer.target]),
         map=values,
-        warnings=(
-            *general_warnings(package.classes, scores, values, target=target, predicted=predicted),
-            *_warnings(found, several=several),
-        ),
-        parameters=parameters,
+        warnings=tuple(dict.fromkeys((*general, *views, *_doubts(found)))),
+        parameters=_parameters(package, first) if len(found) == 1 else {"members": members_in_words(package.parts)},
         forward_passes=sum(one.forward_passes for _, _, one in found),
         backward_passes=sum(one.backward_passes for _, _, one in found),
         seconds=sum(one.seconds for _, _, one in found),
@@ -241,10 +194,37 @@ def _together(
     )
 
 
-def _warnings(found: list[tuple[float, ExplainablePart, Explanation]], *, several: bool) -> Iterator[str]:
-    """Yield what the single maps are doubtful for, and that they show the image itself where the score is of several views."""
-    for _, part, one in found:
-        begin = f"{part.name}: " if several else ""
-        if len(part.views) > 1:
-            yield f"{begin}The map is of the image itself; the score is the mean over {len(part.views)} views of it."
-        yield from (f"{begin}{warning}" for warning in one.warnings if several or not warning.startswith("The model gives"))
+def _parameters(package: ExplainablePackage, one: Explanation) -> dict[str, object]:
+    """Return what made a map; of an ensemble, with the members and their weights."""
+    several = {"members": members_in_words(package.parts)} if len(package.parts) > 1 else {}
+    return {**one.parameters, **several}
+
+
+def _of_views(
+    package: ExplainablePackage, answer: _Answer, path: Path, models: Sequence[tuple[float, ExplainablePart]]
+) -> Iterator[str]:
+    """Yield that maps show the image itself where the score is the mean over views of it, and how far that is from the score."""
+    several = [(part.name, len(part.views)) for _, part in package.parts if len(part.views) > 1]
+    if not several:
+        return
+    plain = np.sum([weight * model.plain.scores(model.prepare(path)[0][np.newaxis])[0] for weight, model in models], axis=0)
+    alone = int(decide(plain[np.newaxis], package.classes, package.decision)[0])
+    whose = "" if len(package.parts) == 1 else f" ({', '.join(f'{name}: {views}' for name, views in several)})"
+    target, of_views = package.classes[answer.target], max(views for _, views in several)
+    yield (
+        f"The map is of the image itself, which the model gives {target!r} {plain[answer.target]:.2f}; the score "
+        f"{answer.scores[answer.target]:.2f} is the mean over {of_views} views of it{whose}."
+    )
+    if alone != answer.predicted:
+        yield (
+            f"Of the image itself the model would say {package.classes[alone]!r}, over its views it says "
+            f"{package.classes[answer.predicted]!r}: the map shows an answer that the package does not give."
+        )
+
+
+def _doubts(found: list[tuple[float, ExplainablePart, Explanation]]) -> Iterator[str]:
+    """Yield what the single maps are doubtful for."""
+    for _, model, one in found:
+        begin = f"{model.name}: " if len(found) > 1 else ""
+        # Of one model, what the class of the image itself is was said beside the views.
+        yield from (f"{begin}{warning}" for warning in one.warnings if begin or not warning.startswith("The model gives"))

@@ -5,17 +5,16 @@ colours mean.
 from __future__ import annotations
 
 import io
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from vitrail.datasets import read_image
 from vitrail.explanation.agreement import TOP, Agreement, agreement_of
+from vitrail.explanation.fonts import drawable, font_for
 from vitrail.explanation.picture import colour_bar, draw_map, draw_shares, has_sign, is_grey, shown_values
 from vitrail.records import Explanation, FloatArray, MapGrade
 from vitrail.storage import write_bytes
@@ -31,8 +30,6 @@ _SCALE = (
 _NARROWEST_CELL, _NARROWEST_SHEET = 224, 466
 _MARGIN, _GAP = 24, 18
 _BAR_WIDTH, _BAR_HEIGHT = 220, 14
-_IN_FONT = frozenset("©«°±·»‘’“”…™")
-"""What the font has outside ASCII and is worth keeping."""
 _INK, _MUTED, _WARNING = (28, 36, 48), (95, 107, 122), (138, 90, 0)
 
 Colour = tuple[int, int, int]
@@ -235,12 +232,12 @@ def _height(lines: Sequence[_Line | _Bar]) -> int:
 
 def _write(sheet: Image.Image, draw: ImageDraw.ImageDraw, lines: Sequence[_Line | _Bar], left: int, top: int) -> None:
     """Write lines and bars one below the other; bars begin at the same place."""
-    low = [draw.textlength(line.low, font=_font(13)) for line in lines if isinstance(line, _Bar)]
+    low = [draw.textlength(line.low, font=font_for(line.low, 13)) for line in lines if isinstance(line, _Bar)]
     for line in lines:
         if isinstance(line, _Line):
-            draw.text((left, top), line.text, fill=line.colour, font=_font(line.size))
+            draw.text((left, top), line.text, fill=line.colour, font=font_for(line.text, line.size))
         else:
-            font, begin = _font(13), left + round(max(low)) + 10
+            font, begin = font_for(line.low + line.high, 13), left + round(max(low)) + 10
             draw.text((begin - 10, top), line.low, fill=_INK, font=font, anchor="ra")
             sheet.paste(colour_bar(_BAR_WIDTH, _BAR_HEIGHT, shares=line.shares), (begin, top + 2))
             draw.text((begin + _BAR_WIDTH + 10, top), line.high, fill=_INK, font=font)
@@ -260,8 +257,9 @@ def _wrapped(lines: Sequence[_Line | _Bar], width: int) -> list[_Line | _Bar]:
 
 
 def _parts(text: str, size: int, width: int) -> Iterator[str]:
-    font, part = _font(size), ""
-    for word in drawable(text).split():
+    written = drawable(text)
+    font, part = font_for(written, size), ""
+    for word in written.split():
         longer = f"{part} {word}".lstrip()
         if part and font.getlength(longer) > width:
             yield part
@@ -273,22 +271,3 @@ def _parts(text: str, size: int, width: int) -> Iterator[str]:
         part = longer
     if part:
         yield part
-
-
-def drawable(text: str) -> str:
-    r"""Return a text in characters that Pillow's built-in font has, which are those of ASCII and a few more.
-
-    Accents are left off (``Ödem`` becomes ``Odem``); of other scripts the codes stand (``α`` becomes ``\u03b1``): a name that can
-    be looked up says more than a row of empty boxes.
-    """
-    return "".join(character if character in _IN_FONT else _plain(character) for character in text)
-
-
-def _plain(character: str) -> str:
-    base = "".join(part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part))
-    return base if base.isascii() else character.encode("ascii", "backslashreplace").decode("ascii")
-
-
-@cache
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size=size)

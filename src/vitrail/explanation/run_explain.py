@@ -20,6 +20,7 @@ from vitrail.explanation.closed_form import has_closed_form
 from vitrail.explanation.explainer import ExplainableModel, Explainer, Question, Relevance, ScoresWithMaps, Want
 from vitrail.explanation.gradients import Gradient, GradientTimesInput, GuidedBackpropagation
 from vitrail.explanation.occlusion import Occlusion
+from vitrail.explanation.package_model import why_not
 from vitrail.explanation.passes import SharedPasses, images_together, named_layer
 from vitrail.explanation.path_gradients import ExpectedGradients, IntegratedGradients, SmoothGrad
 from vitrail.explanation.rise import Rise
@@ -248,7 +249,7 @@ def check_question(name: str, classes: tuple[str, ...], *, method: str | None, t
 
 def defined_methods(model: ExplainableModel) -> dict[str, str]:
     """Return why each method is not defined for a model, in a sentence; empty where it is. In the order of ``EXPLAINERS``."""
-    return {name: explainer.refusal(model) for name, explainer in EXPLAINERS.items()}
+    return {name: why_not(explainer, model) for name, explainer in EXPLAINERS.items()}
 
 
 def choose_methods(model: ExplainableModel, methods: Sequence[str] | Mapping[str, Explainer]) -> dict[str, Explainer]:
@@ -267,12 +268,12 @@ def choose_methods(model: ExplainableModel, methods: Sequence[str] | Mapping[str
         given = {}
         for name in methods:
             check_question(model.name, model.classes, method=name, target=None)
-            valid = (other for other in EXPLAINERS if not EXPLAINERS[other].refusal(model))
-            first = next(other for other in PREFERRED if not EXPLAINERS[other].refusal(model)) if name == AUTO else name
+            valid = (other for other in EXPLAINERS if not why_not(EXPLAINERS[other], model))
+            first = next(other for other in PREFERRED if not why_not(EXPLAINERS[other], model)) if name == AUTO else name
             names = tuple(valid) if name == ALL else (first,)
             given |= {one: EXPLAINERS[one] for one in names}
     for name, explainer in given.items():
-        reason = explainer.refusal(model)
+        reason = why_not(explainer, model)
         if reason:
             others = " or ".join(other for other, why in defined_methods(model).items() if not why)
             raise UsageError(f"{name}: needs {explainer.needs}. {reason} Use {others}.")

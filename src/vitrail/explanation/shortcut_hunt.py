@@ -18,7 +18,6 @@ from vitrail.audit.text_lines import find_lines
 from vitrail.datasets import read_image
 from vitrail.errors import DataError, PackageError, UsageError
 from vitrail.evaluation.gain import FEWEST_GROUPS
-from vitrail.explanation.explain_image import ExplainablePackage, ExplainablePart
 from vitrail.explanation.foreground import foreground
 from vitrail.explanation.grading.asking import method_of
 from vitrail.explanation.grading.cells import BoolArray, DoubleArray
@@ -41,6 +40,7 @@ from vitrail.explanation.hunting.changes import (
 from vitrail.explanation.hunting.places import Verdict, areas_of, places_of, region_shares, shares_in
 from vitrail.explanation.hunting.wording import message_of, verdict_of
 from vitrail.explanation.occlusion import Occlusion
+from vitrail.explanation.package_model import ExplainablePackage, ExplainablePart, model_of, why_not
 from vitrail.explanation.run_explain import AUTO, EXPLAINERS, choose_methods
 from vitrail.records import ByteArray, FloatArray, IntArray, Placement, RegionShare, ShortcutHunt
 
@@ -303,11 +303,14 @@ def hunt_package(
         advance: Told of every few images.
 
     Returns:
-        The hunt; ``None`` for an ensemble, whose members are hunted instead, or where no image can be read.
+        The hunt, of an ensemble as of one model; not estimable where its members cannot be asked together; ``None`` where no
+        image can be read.
     """
-    if len(package.parts) != 1:
-        return None
-    model = package.parts[0][1].plain
+    try:
+        whole = model_of(package)
+    except UsageError as error:
+        return _not_estimable(package, str(error), seed=seed, resamples=resamples)
+    model = whole.plain
     prepared, notes = _prepared(model, files, paths, truth, groups)
     if prepared is None:
         return None
@@ -333,12 +336,38 @@ def hunt_package(
         resamples=resamples,
         advance=advance,
     )
+    if len(whole.views) > 1:
+        notes.append(f"Asked of the images themselves; the model averages its scores over {len(whole.views)} views of them.")
     return replace(hunt, notes=(*hunt.notes, *notes))
+
+
+def _not_estimable(package: ExplainablePackage, why: str, *, seed: int, resamples: int) -> ShortcutHunt:
+    """Return a hunt that holds nothing but the reason."""
+    return ShortcutHunt(
+        model=package.name,
+        package=package.fingerprint,
+        images=(),
+        n=0,
+        with_anatomy=0,
+        groups=0,
+        method="",
+        regions=(),
+        interventions=(),
+        beyond_outline=None,
+        points_outside="not estimable",
+        survives="not estimable",
+        verdict="not estimable",
+        message=f"Not estimable: {why}",
+        smallest_found=None,
+        settings={"resamples": resamples, "seed": seed},
+        passes=0.0,
+        notes=(),
+    )
 
 
 def _method(model: ExplainablePart, wished: str | None, *, seed: int) -> tuple[str, Method]:
     """Return a method that suits and does not cost too much."""
-    own = AUTO if EXPLAINERS[FIRST].refusal(model) else FIRST
+    own = AUTO if why_not(EXPLAINERS[FIRST], model) else FIRST
     ((name, explainer),) = choose_methods(model, (wished or own,)).items()
     cost = explainer.cost(model)
     if cost.forward + cost.backward > DEAR:

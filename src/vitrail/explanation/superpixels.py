@@ -260,7 +260,7 @@ def segment(image: ByteArray, count: int) -> IntArray:
     """Cut an image into about ``count`` superpixels of like pixels, or into squares where it is flat.
 
     Args:
-        image: uint8, shape (height, width, 1 or 3).
+        image: uint8, shape (height, width, channels): a grey or coloured picture, and whatever other models are given of it.
         count: At least 2.
 
     Returns:
@@ -270,7 +270,8 @@ def segment(image: ByteArray, count: int) -> IntArray:
 
     if np.ptp(image) > FLAT:
         slic: Any = segmentation.slic  # scikit-image ships no types for it
-        colours = np.broadcast_to(image, (*image.shape[:2], 3))
+        first = image[..., : 3 if image.shape[2] >= 3 else 1]  # of several models' inputs, one picture says where edges are
+        colours = np.broadcast_to(first, (*image.shape[:2], 3))
         found = slic(colours, n_segments=count, compactness=COMPACTNESS, sigma=1, start_label=0, channel_axis=-1)
         numbers = np.unique(found, return_inverse=True)[1].reshape(found.shape)
         if numbers.max() + 1 >= min(count, 8) / 2 and numbers.max() > 0:

@@ -101,7 +101,7 @@ def decide(outline: Outline, facts: Facts, measured: Measured, *, budget: float)
         remarks.append(f"{told}: only the cheapest model ({planned[0]}) is planned, and it takes longer.")
     if len(planned) > 1:
         reason = "the mean of what the others say, with weights only where the validation images say so; it costs no training"
-        seconds = _together(planned, study, measured)
+        seconds = _together(planned, study, facts, measured)
         if seconds <= left:
             planned.append(ENSEMBLE)
             costs.append(Cost(ENSEMBLE, seconds, None, True, reason))
@@ -140,7 +140,7 @@ def other_seconds(family: str, study: Study, facts: Facts, timing: Timing, *, si
             timing, size
         )
     passes_seconds = timing.embed * _shrunk(timing, size)
-    explained = _grading_seconds(study, facts, passes_seconds) + _hunting_seconds(study, facts, timing, passes_seconds)
+    explained = _grading_seconds(study, facts, passes_seconds) + _hunting_seconds(study, facts, passes_seconds, maps=timing.maps)
     return work + passes * passes_seconds + explained + OF_ANY_MODEL * pace
 
 
@@ -158,12 +158,12 @@ def _grading_seconds(study: Study, facts: Facts, pass_seconds: float) -> float:
     return gallery + min(60 * study.explanation.grade_minutes, images * GRADING_PASSES * pass_seconds)
 
 
-def _hunting_seconds(study: Study, facts: Facts, timing: Timing, pass_seconds: float) -> float:
+def _hunting_seconds(study: Study, facts: Facts, pass_seconds: float, *, maps: bool) -> float:
     """Return the seconds of the hunt for shortcuts of one model."""
     wished = study.explanation
     if not wished.shortcut_hunt or not wished.gallery:
         return 0.0
-    passes = HUNT_PASSES + (0 if timing.maps else HUNT_MAPS)
+    passes = HUNT_PASSES + (0 if maps else HUNT_MAPS)
     return min(wished.hunt_images, facts.validation) * passes * pass_seconds
 
 
@@ -227,10 +227,14 @@ def _needed(family: str, study: Study, facts: Facts, timing: Timing, pace: float
     return other_seconds(family, study, facts, timing, size=size, pace=pace) + epochs_take
 
 
-def _together(planned: list[str], study: Study, measured: Measured) -> float:
-    """Return the seconds of an ensemble: its members' scores are computed anew, and its maps are made by occlusion."""
+def _together(planned: list[str], study: Study, facts: Facts, measured: Measured) -> float:
+    """Return the seconds of an ensemble: its members' scores are computed anew, and its maps are made, graded and hunted with by
+    occlusion, which asks all members.
+    """
     cases = 2 * study.explanation.gallery * OCCLUSIONS
-    return OF_ANY_MODEL * measured.pace + cases * sum(measured.timings[name].embed for name in planned)
+    pass_seconds = sum(measured.timings[name].embed for name in planned)
+    explained = _grading_seconds(study, facts, pass_seconds) + _hunting_seconds(study, facts, pass_seconds, maps=False)
+    return OF_ANY_MODEL * measured.pace + cases * pass_seconds + explained
 
 
 def _cheapest(study: Study, facts: Facts, measured: Measured) -> str:

@@ -44,8 +44,10 @@ class GradeView:
 
 def grade_view(table: GradeTable | None) -> GradeView | None:
     """Put a grade table into words; ``None`` where there is none."""
-    if table is None or not table.grades:
+    if table is None or not (table.grades or (table.notes and not table.n)):
         return None
+    if not table.grades:  # of no image: it says why
+        return GradeView(" ".join(table.notes), COLUMNS, (), (), (), (), ())
     masks = any(grade.localisation for grade in table.grades)
     rows = tuple((grade.name, _cells(grade, masks=masks)) for grade in table.grades)
     used = [grade.relevance_gain for grade in table.grades] + [grade.difference for grade in table.grades]

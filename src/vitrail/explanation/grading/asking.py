@@ -9,6 +9,7 @@ import numpy as np
 from vitrail.explanation.explainer import ExplainableModel, Explainer
 from vitrail.explanation.grading.cells import inner_slices
 from vitrail.explanation.grading.grade import Maps, Method
+from vitrail.explanation.package_model import why_not
 from vitrail.explanation.run_explain import EXPLAINERS, explain_batch
 from vitrail.records import ByteArray, FloatArray, IntArray, Placement, Quantity
 
@@ -84,7 +85,7 @@ def at_input(placement: Placement) -> Placement:
 def suiting_methods(model: ExplainableModel, names: Sequence[str] | None = None) -> dict[str, str]:
     """Return, of some methods (all where none are named), which suit a model (empty text) and why the others do not."""
     asked: Mapping[str, Explainer] = EXPLAINERS if names is None else {name: EXPLAINERS[name] for name in names}
-    return {name: explainer.refusal(model) for name, explainer in asked.items()}
+    return {name: why_not(explainer, model) for name, explainer in asked.items()}
 
 
 def map_at_input(values: FloatArray, placement: Placement, *, size: int) -> FloatArray:

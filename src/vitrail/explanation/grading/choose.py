@@ -12,7 +12,6 @@ import numpy as np
 from vitrail.decision import Decision, decide
 from vitrail.errors import DataError, PackageError, UsageError
 from vitrail.evaluation.gain import FEWEST_GROUPS
-from vitrail.explanation.explain_image import ExplainablePackage, ExplainablePart
 from vitrail.explanation.grading.asking import map_at_input, method_of, suiting_methods
 from vitrail.explanation.grading.baselines import BASELINE_MAPS
 from vitrail.explanation.grading.cells import BoolArray
@@ -22,6 +21,7 @@ from vitrail.explanation.grading.localisation import mask_at_input, read_mask
 from vitrail.explanation.grading.means import RESAMPLES
 from vitrail.explanation.grading.one_map import RANDOM_MAPS, grade_maps, method_grade
 from vitrail.explanation.grading.redrawn import RedrawnModel
+from vitrail.explanation.package_model import CombinedModel, ExplainablePackage, ExplainablePart, model_of, why_not
 from vitrail.explanation.run_explain import EXPLAINERS, defined_methods
 from vitrail.records import Explanation, GradeTable, IntArray
 from vitrail.storage import read_record
@@ -87,8 +87,8 @@ def grade_package(
 ) -> GradeTable | None:
     """Grade the methods that suit a package on some images, never on test images.
 
-    Explained is the predicted class. Where scores are averaged over views, the model is graded on the image itself, which is
-    what its maps are of.
+    Explained is the class that the package predicts. Where scores are averaged over views, the model is graded on the image
+    itself, which is what its maps are of; the table says how often it answers differently then. An ensemble is one model.
 
     Args:
         package: A loaded package.
@@ -101,16 +101,18 @@ def grade_package(
         advance: Told of every few images.
 
     Returns:
-        The table; ``None`` for an ensemble, whose maps are made in one way only, or where no image can be read.
+        The table, without a method where the members of an ensemble cannot be asked together, which it says; ``None`` where no
+        image can be read.
     """
-    if len(package.parts) != 1:
-        return None
-    model = package.parts[0][1].plain
-    prepared = _prepared(model, to_grade, package.decision)
+    try:
+        whole = model_of(package)
+    except UsageError as error:
+        return _not_estimable(package, seed=seed, why=str(error))
+    prepared = _prepared(whole, to_grade, package.decision)
     if prepared is None:
         return None
-    images, notes = prepared
-    names, why_not = _candidates(model, methods, images, removal, minutes)
+    model, (images, notes) = whole.plain, prepared
+    names, left_out = _candidates(model, methods, images, removal, minutes)
     untrained, why = _untrained(model, names, seed=seed)
     table = grade_methods(
         package.name,
@@ -125,7 +127,13 @@ def grade_package(
         minutes=minutes,
         advance=advance,
     )
-    return replace(table, notes=(*table.notes, *why_not, *why, *notes))
+    return replace(table, notes=(*table.notes, *left_out, *why, *notes))
+
+
+def _not_estimable(package: ExplainablePackage, *, seed: int, why: str) -> GradeTable:
+    """Return a table that holds nothing but the reason."""
+    notes = (f"Not estimable. {why}",)
+    return GradeTable(package.name, package.fingerprint, (), 0, 0, {"seed": seed}, (), (), {}, chosen="", why="", notes=notes)
 
 
 def kept_grades(package: ExplainablePackage) -> GradeTable | None:
@@ -141,14 +149,18 @@ def kept_grades(package: ExplainablePackage) -> GradeTable | None:
 
 def chosen_words(table: GradeTable) -> str:
     """Say how ``auto`` came to its method, to be kept with an explanation."""
+    if not table.why:
+        return f"automatically, without grades: {' '.join(table.notes)}"
     return f"automatically, by grades on {table.n:,} validation images: {table.why}"
 
 
 def first_named(package: ExplainablePackage, methods: Sequence[str]) -> str | None:
-    """Return the first of some methods that is defined for a package; ``None`` where none is, and for an ensemble."""
-    if len(package.parts) != 1:
+    """Return the first of some methods that is defined for a package; ``None``: none is, or members cannot be asked together."""
+    try:
+        model = model_of(package)
+    except UsageError:
         return None
-    return next((name for name in methods if not EXPLAINERS[name].refusal(package.parts[0][1])), None)
+    return next((name for name in methods if not why_not(EXPLAINERS[name], model)), None)
 
 
 def chosen_here(table: GradeTable, package: ExplainablePackage) -> tuple[str, str]:
@@ -156,12 +168,11 @@ def chosen_here(table: GradeTable, package: ExplainablePackage) -> tuple[str, st
 
     The most faithful method may need a library that is not installed here: then the next best takes its place, and says so.
     """
-    model = package.parts[0][1]
     if not table.chosen:
         return "", ""
-    reason = (
-        EXPLAINERS[table.chosen].refusal(model) if table.chosen in EXPLAINERS else "This version of vitrail does not know it."
-    )
+    model = model_of(package)
+    known = table.chosen in EXPLAINERS
+    reason = why_not(EXPLAINERS[table.chosen], model) if known else "This version of vitrail does not know it."
     if not reason:
         return table.chosen, chosen_words(table)
     defined = [name for name, why in defined_methods(model).items() if not why]
@@ -210,11 +221,14 @@ def all_graded(
         seed: Of the random maps.
 
     Returns:
-        The same explanations, without grades where the package is an ensemble.
+        The same explanations, without grades where the members of an ensemble cannot be asked together.
     """
-    if len(package.parts) != 1 or not found:
+    if not found:
+        return {}
+    try:
+        model = model_of(package).plain
+    except UsageError:
         return dict(found)
-    model = package.parts[0][1].plain
     pixels, placement = model.prepare(file)
     (target,) = {explanation.target for explanation in found.values()}
     known = {method: None if table is None else table.grade_of(method) for method in found}
@@ -254,7 +268,7 @@ def grading_passes(methods: int, *, removal: Removal = OF_PLAN) -> int:
 
 
 def _prepared(model: ExplainablePart, to_grade: ToGrade, decision: Decision | None) -> tuple[Images, list[str]] | None:
-    """Bring the images to the model's input and ask for their classes; ``None`` where none can be read."""
+    """Bring the images to the model's input and ask for their classes, with its views; ``None`` where none can be read."""
     ready, masks, notes = [], [], []
     for number, file in enumerate(to_grade.files):
         try:
@@ -272,11 +286,19 @@ def _prepared(model: ExplainablePart, to_grade: ToGrade, decision: Decision | No
     kept = [number for number, _, _ in ready]
     pixels = np.stack([pixels for _, pixels, _ in ready])
     all_masks: BoolArray | None = np.stack(masks) if to_grade.masks else None
+    targets = decide(model.scores(pixels), model.classes, decision)
+    if len(model.views) > 1:
+        alone = decide(model.plain.scores(pixels), model.classes, decision)
+        others = int(np.count_nonzero(alone != targets))
+        notes.append(
+            f"Maps and their grades are of the image itself; the model averages its scores over {len(model.views)} views, and "
+            f"says another class of {others:,} of {len(kept):,} images than it would of the image itself."
+        )
     return (
         Images(
             pixels,
             tuple(placement for _, _, placement in ready),
-            decide(model.scores(pixels), model.classes, decision),
+            targets,
             to_grade.groups[kept],
             tuple(to_grade.paths[number] for number in kept),
             all_masks,
@@ -287,13 +309,18 @@ def _prepared(model: ExplainablePart, to_grade: ToGrade, decision: Decision | No
 
 def _untrained(model: ExplainablePart, names: Sequence[str], *, seed: int) -> tuple[dict[str, Method], list[str]]:
     """Return the methods on the network with re-drawn weights, where it has one; else why there is no such baseline."""
+    if isinstance(model, CombinedModel):
+        dear = (
+            f"the methods that suit several models take more than {DEAR} passes per map, and are not asked of untrained ones too"
+        )
+        return {}, [f"Randomisation test: not estimable; {dear}. They ask for nothing but scores, which hold what was learnt."]
     if model.network is None:
         return {}, []
     try:
         redrawn = RedrawnModel(model, seed=seed)
     except (UsageError, PackageError) as error:
         return {}, [f"No comparison with an untrained network. {error}"]
-    asked = [name for name in names if _cost(model, name) <= DEAR and not EXPLAINERS[name].refusal(redrawn)]
+    asked = [name for name in names if _cost(model, name) <= DEAR and not why_not(EXPLAINERS[name], redrawn)]
     return {name: method_of(redrawn, name, seed=seed) for name in asked}, []
 
 
