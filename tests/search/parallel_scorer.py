@@ -25,15 +25,21 @@ def goodness(parameters, fold):
 
 @dataclass(frozen=True)
 class NotingScorer:
-    """Scores by formula. ``trouble``: value of ``trees`` -> ``fail``, ``wrong``, ``killed`` (always) or ``killed once``."""
+    """Scores by formula. ``trouble``: value of ``trees`` -> ``fail``, ``wrong``, ``killed`` (always) or ``killed once``;
+    ``together``: so many have to begin before one ends, within a minute.
+    """
 
     notes: Path
     seconds: float = 0.0
+    together: int = 0
     trouble: tuple[tuple[int, str], ...] = ()
 
     def __call__(self, parameters, place, fold):
         self.note("begin", parameters, fold)
         time.sleep(self.seconds * (1 + sum(map(ord, str(parameters))) % 3))
+        patience = time.monotonic() + 60
+        while sum(line[0] == "begin" for line in self.read()) < self.together and time.monotonic() < patience:
+            time.sleep(0.02)
         match dict(self.trouble).get(parameters.get("trees"), ""):
             case "fail":
                 raise VitrailError("diverged")

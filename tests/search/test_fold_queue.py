@@ -49,7 +49,7 @@ def test_the_trials_are_those_of_one_worker(case, tmp_path):
 
 
 def test_folds_are_scored_at_the_same_time_also_of_a_single_trial(tmp_path):
-    scorer = NotingScorer(tmp_path / "notes", seconds=0.3)
+    scorer = NotingScorer(tmp_path / "notes", together=3)
     search(tmp_path / "s", scorer, workers=3, space={"trees": (1,)})
     whats = [line[0] for line in scorer.read()]
     assert whats == ["begin"] * 3 + ["end"] * 3
