@@ -132,9 +132,9 @@ class OnnxEmbedder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = available_cores()
         options.log_severity_level = 3
-        # Planned as one block of memory, the weights as they were read would stay beside the copies that are computed with.
-        options.enable_mem_pattern = False
         if self._is_large:
+            # Planned as one block of memory, the weights as they were read would stay beside the copies that are computed with.
+            options.enable_mem_pattern = False
             give_back_memory()
         try:
             return onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
