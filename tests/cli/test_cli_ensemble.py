@@ -20,12 +20,13 @@ MODELS = [
     {"model": "svm", "components": 8, "features": ["hog"], "test_time_augmentation": "shifts"},
     {"model": "boosted", "rounds": 5, "features": ["hog"], "preprocess": {"size": 32}},
 ]
+EXPLANATION = {"gallery": 1, "grade_images": 4, "hunt_images": 12}
 
 
 @pytest.fixture(scope="module")
 def study(images, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ensemble")
-    return write_study(folder / "study.yaml", images, output="runs", models=MODELS, explanation={"gallery": 1, "grade_images": 8})
+    return write_study(folder / "study.yaml", images, output="runs", models=MODELS, explanation=EXPLANATION)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def test_it_is_explained_by_occlusion_and_described_in_the_report(run, images, t
 
 def test_it_is_graded_and_hunted_as_one_model(run, images, tmp_path):
     grades = read_record(package(run, "ensemble").parent / "grades.json", GradeTable)
-    assert grades.chosen == "occlusion" and 0 < grades.n <= 8 and grades.grade_of("occlusion").relevance_gain.value is not None
+    assert grades.chosen == "occlusion" and 0 < grades.n <= 4 and grades.grade_of("occlusion").relevance_gain.value is not None
     assert any(note.startswith("Maps and their grades are of the image itself") for note in grades.notes)
     assert run["shortcut_hunts"]["ensemble"]["method"] == "occlusion"
     assert [one["name"] for one in run["shortcut_hunts"]["ensemble"]["interventions"]] == ["nothing", "all but the border"]

@@ -23,6 +23,8 @@ SETTINGS = (
     "models.forest.training.imbalance=none",  # scores then lean to the larger class, and 0.5 is no good threshold
     "split.validation=0.45",
     "explanation.gallery=2",
+    "explanation.grade_images=0",
+    "explanation.shortcut_hunt=false",
 )
 
 
