@@ -17,8 +17,8 @@ from vitrail.storage import read_record
 MODELS = [
     {"model": "ensemble"},
     {"model": "forest", "trees": 10},
-    {"model": "svm", "components": 8, "features": ["hog"], "test_time_augmentation": "shifts"},
-    {"model": "boosted", "rounds": 5, "features": ["hog"], "preprocess": {"size": 32}},
+    {"model": "svm", "components": 8, "features": ["pixels"], "preprocess": {"size": 32}, "test_time_augmentation": "shifts"},
+    {"model": "boosted", "rounds": 5, "features": ["pixels"], "preprocess": {"size": 24}},
 ]
 EXPLANATION = {"gallery": 1, "grade_images": 4, "hunt_images": 12}
 
