@@ -10,6 +10,7 @@ from explanation_models import grey_recipe, whole_image
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vitrail.explanation.explainer import picture_of
 from vitrail.explanation.package_model import CombinedModel
 from vitrail.records import Placement
 
@@ -50,6 +51,19 @@ def test_every_member_is_given_what_it_would_see_alone(members):
     np.testing.assert_allclose(both.scores(pixels[None]), expected, atol=1e-12)
     for model in models:
         np.testing.assert_array_equal(model.seen[0], model.pixels)
+
+
+@pytest.mark.parametrize("members", [[(8, "grey"), (32, "grey"), (16, "grey")], [(40, "grey"), (32, "rgb"), (8, "grey")]])
+def test_what_is_seen_of_several_is_the_picture_of_one(members):
+    models = [Sees(size, colour) for size, colour in members]
+    shown = max(models, key=lambda model: (model.recipe.channels, model.recipe.size))
+    both = CombinedModel("both", [(1 / 3, model) for model in models])
+    pixels, _ = both.prepare("x.png")
+    if len(pixels) == shown.recipe.size:
+        np.testing.assert_array_equal(picture_of(pixels), np.broadcast_to(shown.pixels, (*pixels.shape[:2], 3)))
+    assert set(map(tuple, picture_of(pixels).reshape(-1, 3))) <= set(
+        map(tuple, np.broadcast_to(shown.pixels, (*shown.pixels.shape[:2], 3)).reshape(-1, 3))
+    )
 
 
 def test_what_is_covered_is_covered_for_all_at_the_same_place():

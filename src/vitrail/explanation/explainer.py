@@ -247,3 +247,10 @@ class Explainer(Protocol):
     def relevance(self, model: ExplainableModel, question: Question) -> Relevance:
         """Answer the question. It is only asked of a model that it does not refuse."""
         ...
+
+
+def picture_of(pixels: ByteArray) -> ByteArray:
+    """Return what there is to see of pixels (..., channels), one channel or three: of the inputs of several models, which lie one
+    behind the other, the first three.
+    """
+    return pixels[..., : 3 if pixels.shape[-1] >= 3 else 1]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.explanation.explainer import picture_of
 from vitrail.records import ByteArray, Placement
 
 BoolArray = npt.NDArray[np.bool_]
@@ -72,7 +73,7 @@ def foreground(pixels: ByteArray, placement: Placement) -> Foreground:
         slice(placement.inner_top, placement.inner_bottom),
         slice(placement.inner_left, placement.inner_right),
     )
-    grey = pixels[rows, columns].mean(axis=-1, dtype=np.float64)
+    grey = picture_of(pixels[rows, columns]).mean(axis=-1, dtype=np.float64)
     side = min(grey.shape)
     smooth = ndimage.gaussian_filter(grey, max(0.5, SMOOTHING * side), mode="nearest")
     if side < 8 or np.ptp(smooth) < CONTRAST:

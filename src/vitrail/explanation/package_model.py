@@ -101,18 +101,19 @@ class _Layer:
     """The pixels of one recipe among those of others.
 
     Attributes:
-        key: Of the recipe: members with the same see the same pixels.
         maker: A member that prepares them.
         first: The first of their channels.
         stop: One past the last.
+        repeats: How often their channels stand one behind the other: a grey picture in front of others three times, so that the
+            first three channels are a picture (:func:`picture_of`).
         enlarged: Which of their rows (and columns) every row at the common size repeats, shape (size,).
         picked: Which row at the common size every one of theirs is read from, shape (their own size,).
     """
 
-    key: str
     maker: ExplainablePart
     first: int
     stop: int
+    repeats: int
     enlarged: IntArray
     picked: IntArray
 
@@ -147,7 +148,7 @@ class CombinedModel:
         self.name = name
         self.fingerprint = fingerprint
         self.parts = tuple(parts)
-        self._layers = _layers([part for _, part in parts])
+        self._layers, self._seen = _layers([part for _, part in parts])
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -179,13 +180,13 @@ class CombinedModel:
         found = []
         for layer in self._layers:
             pixels, placements[len(layer.picked)] = layer.maker.prepare(image)
-            found.append(pixels[layer.enlarged][:, layer.enlarged])
+            found += layer.repeats * [pixels[layer.enlarged][:, layer.enlarged]]
         return np.concatenate(found, axis=-1), placements[max(placements)]
 
     def scores(self, pixels: ByteArray) -> Scores:
         """See :class:`~vitrail.explanation.explainer.ExplainableModel`."""
-        own = {layer.key: self._own(pixels, layer) for layer in self._layers}
-        answers = [weight * part.scores(own[part.recipe.pixels_fingerprint]) for weight, part in self.parts]
+        own = [self._own(pixels, layer) for layer in self._layers]
+        answers = [weight * part.scores(own[layer]) for (weight, part), layer in zip(self.parts, self._seen, strict=True)]
         return np.asarray(np.sum(answers, axis=0), dtype=np.float64)
 
     def embed_with_maps(self, pixels: ByteArray) -> tuple[FloatArray, FloatArray] | None:  # noqa: ARG002 - it has none
@@ -207,7 +208,7 @@ class CombinedModel:
     @staticmethod
     def _own(pixels: ByteArray, layer: _Layer) -> ByteArray:
         """Return what one layer's members are given, of pixels (n, size, size, channels)."""
-        chosen = pixels[..., layer.first : layer.stop]
+        chosen = pixels[..., layer.first : layer.first + (layer.stop - layer.first) // layer.repeats]
         if len(layer.picked) < pixels.shape[1]:
             chosen = chosen[:, layer.picked][:, :, layer.picked]
         return np.ascontiguousarray(chosen)
@@ -240,19 +241,24 @@ def why_not(explainer: Explainer, model: ExplainableModel) -> str:
     return reason
 
 
-def _layers(parts: Sequence[ExplainablePart]) -> tuple[_Layer, ...]:
-    """Return the layers, colours first and large before small: what is shown of them is shown of the first."""
-    makers = {part.recipe.pixels_fingerprint: part for part in reversed(parts)}
-    order = sorted(makers.items(), key=lambda one: (-one[1].recipe.channels, -one[1].recipe.size, one[0]))
+def _layers(parts: Sequence[ExplainablePart]) -> tuple[tuple[_Layer, ...], tuple[int, ...]]:
+    """Return the layers, colours first and large before small, for what is shown of them is shown of the first; and which of them
+    each model sees: models whose recipes give the same pixels share one.
+    """
+    keys = [part.recipe.pixels_fingerprint for part in parts]
+    makers = dict(zip(reversed(keys), reversed(parts), strict=True))
+    order = sorted(makers, key=lambda key: (-makers[key].recipe.channels, -makers[key].recipe.size, key))
     size = max(part.recipe.size for part in parts)
     rows = np.arange(size)
     layers: list[_Layer] = []
-    for key, maker in order:
-        own, first = maker.recipe.size, layers[-1].stop if layers else 0
+    for key in order:
+        recipe, first = makers[key].recipe, layers[-1].stop if layers else 0
+        repeats = 3 // recipe.channels if len(order) > 1 and not layers else 1
         # In whole numbers: the middle one of the rows that repeat a row is where it is read back from.
-        enlarged, picked = (2 * rows + 1) * own // (2 * size), (2 * np.arange(own) + 1) * size // (2 * own)
-        layers.append(_Layer(key, maker, first, first + maker.recipe.channels, enlarged, picked))
-    return tuple(layers)
+        enlarged = (2 * rows + 1) * recipe.size // (2 * size)
+        picked = (2 * np.arange(recipe.size) + 1) * size // (2 * recipe.size)
+        layers.append(_Layer(makers[key], first, first + repeats * recipe.channels, repeats, enlarged, picked))
+    return tuple(layers), tuple(order.index(key) for key in keys)
 
 
 def _words(frame: tuple[bool, ...]) -> str:

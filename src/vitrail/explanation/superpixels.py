@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from vitrail.engine import one_thread_per_product
 from vitrail.explanation.coalitions import Coalitions, Values, draw_coalitions, lime_coefficients, shapley_values
-from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance, Scores
+from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance, Scores, picture_of
 from vitrail.explanation.perturbing import (
     SuitsEveryModel,
     batch_size,
@@ -270,8 +270,7 @@ def segment(image: ByteArray, count: int) -> IntArray:
 
     if np.ptp(image) > FLAT:
         slic: Any = segmentation.slic  # scikit-image ships no types for it
-        first = image[..., : 3 if image.shape[2] >= 3 else 1]  # of several models' inputs, one picture says where edges are
-        colours = np.broadcast_to(first, (*image.shape[:2], 3))
+        colours = np.broadcast_to(picture_of(image), (*image.shape[:2], 3))
         found = slic(colours, n_segments=count, compactness=COMPACTNESS, sigma=1, start_label=0, channel_axis=-1)
         numbers = np.unique(found, return_inverse=True)[1].reshape(found.shape)
         if numbers.max() + 1 >= min(count, 8) / 2 and numbers.max() > 0:

@@ -13,6 +13,8 @@ unpickled. Neither torch nor scikit-learn is needed. Several of these make an en
 from __future__ import annotations
 
 import importlib.metadata
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -172,7 +174,7 @@ class ModelPackage(Package):
             return None
         trunk, head = self.embedder, self.head
         dense = head.weights, head.biases, head.activations
-        return NetworkParts(trunk.path, self.recipe, trunk.pooling, *dense, make_room=trunk.make_room)
+        return NetworkParts(trunk.path, self.recipe, trunk.pooling, *dense, make_room=_while_alive(trunk.make_room))
 
     @cached_property
     def trees(self) -> TreeParts | None:
@@ -219,6 +221,18 @@ def mean_over_views(
         views: See :mod:`vitrail.preprocess.views`, also for why scores are averaged and not logits.
     """
     return weighted_mean((1 / len(views), head.scores(embedder.embed(seen(pixels, view)))) for view in views)
+
+
+def _while_alive(method: Callable[[], None]) -> Callable[[], None]:
+    """Return a call of a method that does not keep its object alive: graphs of a network are kept longer than its package."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        alive = reference()
+        if alive is not None:
+            alive()
+
+    return call
 
 
 def save_package(

@@ -77,6 +77,7 @@ def decide(outline: Outline, facts: Facts, measured: Measured, *, budget: float)
     ]
     left = budget * (1 - RESERVE) - measured.audit - measured.planning - after
     planned: list[str] = []
+    passes: list[float] = []
     left_out: list[Cost] = []
     for family in NEEDS:
         timing = None if family in outline.left_out else measured.timings.get(family)
@@ -90,6 +91,7 @@ def decide(outline: Outline, facts: Facts, measured: Measured, *, budget: float)
             continue
         left -= fitting.seconds
         planned.append(family)
+        passes.append(timing.embed * _shrunk(timing, fitting.size))
         costs.append(Cost(family, fitting.seconds, fitting.memory, True, reason))
         choices += _choices(family, study, facts, fitting, timing, reason)
     remarks: list[str] = []
@@ -101,7 +103,7 @@ def decide(outline: Outline, facts: Facts, measured: Measured, *, budget: float)
         remarks.append(f"{told}: only the cheapest model ({planned[0]}) is planned, and it takes longer.")
     if len(planned) > 1:
         reason = "the mean of what the others say, with weights only where the validation images say so; it costs no training"
-        seconds = _together(planned, study, facts, measured)
+        seconds = _together(sum(passes), study, facts, pace=measured.pace)
         if seconds <= left:
             planned.append(ENSEMBLE)
             costs.append(Cost(ENSEMBLE, seconds, None, True, reason))
@@ -227,14 +229,13 @@ def _needed(family: str, study: Study, facts: Facts, timing: Timing, pace: float
     return other_seconds(family, study, facts, timing, size=size, pace=pace) + epochs_take
 
 
-def _together(planned: list[str], study: Study, facts: Facts, measured: Measured) -> float:
-    """Return the seconds of an ensemble: its members' scores are computed anew, and its maps are made, graded and hunted with by
-    occlusion, which asks all members.
+def _together(pass_seconds: float, study: Study, facts: Facts, *, pace: float) -> float:
+    """Return the seconds of an ensemble of which one image passes all members in so many: its members' scores are computed anew,
+    and its maps are made, graded and hunted with by occlusion, which asks all members.
     """
     cases = 2 * study.explanation.gallery * OCCLUSIONS
-    pass_seconds = sum(measured.timings[name].embed for name in planned)
     explained = _grading_seconds(study, facts, pass_seconds) + _hunting_seconds(study, facts, pass_seconds, maps=False)
-    return OF_ANY_MODEL * measured.pace + cases * pass_seconds + explained
+    return OF_ANY_MODEL * pace + cases * pass_seconds + explained
 
 
 def _cheapest(study: Study, facts: Facts, measured: Measured) -> str:

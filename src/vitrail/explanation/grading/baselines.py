@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from vitrail.explanation.class_activation import resize_bilinear
+from vitrail.explanation.explainer import picture_of
 from vitrail.explanation.grading.cells import DoubleArray, generator_of, inner_slices
 from vitrail.records import ByteArray, FloatArray, Placement
 
@@ -45,7 +46,7 @@ def edge_map(pixels: ByteArray, placement: Placement, seed: int = 0) -> FloatArr
 
     answer = np.zeros(pixels.shape[:2], dtype=np.float32)
     inner = inner_slices(placement)
-    grey = pixels[inner].mean(axis=-1, dtype=np.float64)
+    grey = picture_of(pixels[inner]).mean(axis=-1, dtype=np.float64)
     answer[inner] = np.hypot(ndimage.sobel(grey, axis=0, mode="nearest"), ndimage.sobel(grey, axis=1, mode="nearest"))
     return answer
 

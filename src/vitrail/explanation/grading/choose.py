@@ -170,7 +170,7 @@ def chosen_here(table: GradeTable, package: ExplainablePackage) -> tuple[str, st
     """
     if not table.chosen:
         return "", ""
-    model = model_of(package)
+    model = model_of(package).plain
     known = table.chosen in EXPLAINERS
     reason = why_not(EXPLAINERS[table.chosen], model) if known else "This version of vitrail does not know it."
     if not reason:
