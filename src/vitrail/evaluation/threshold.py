@@ -168,10 +168,11 @@ def decide_held_out(
 def held_out_decisions(
     truth: IntArray, groups: IntArray, scores: DoubleArray, *, classes: Sequence[str], settings: EvaluationSettings, seed: int
 ) -> IntArray:
-    """Decide on images as a run will decide on its validation images: by the study's rule, each by a threshold that others chose.
+    """Decide on images by the study's rule, as it applies to them: each by a threshold that others of them chose.
 
     For what compares models, or settings of one, before any of them has a rule of its own: a threshold of 0.5 would favour those
-    whose scores happen to lie around it.
+    whose scores happen to lie around it. Where the rule is ``auto``, it is these images that are enough for a threshold or not; a
+    run's validation images may be more or fewer.
 
     Args:
         truth: True class index of every image, shape (n,). None of the images trained the model.
