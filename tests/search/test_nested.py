@@ -109,3 +109,12 @@ def test_a_fit_that_kills_its_process_fails_alone(tmp_path):
         again = list(_outcomes(pool, [work[0], work[2]]))
     assert again == [first, third]  # what is there is not done again
     assert [line[0] for line in scorer.read() if line[1]["trees"] == 10].count("end") == 1
+
+
+def test_a_fit_whose_memory_ran_out_beside_others_is_done_alone(tmp_path):
+    scorer = NotingScorer(tmp_path / "notes", trouble=((30, "no memory once"), (50, "no memory")))
+    work = [(scorer, {"trees": trees}, tmp_path / "chosen" / f"fold{fold + 1}", fold) for fold, trees in enumerate((10, 30, 50))]
+    with WorkerPool(2) as pool:
+        first, second, third = _outcomes(pool, work)
+    assert first.fold is not None and second.fold is not None and third.fold is None
+    assert "memory ran out on fold 3, though it ran alone" in third.failure

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import BrokenExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +22,7 @@ from vitrail.records import IntArray, Predictions, Scores, Split
 from vitrail.search.candidates import Space, trials_of
 from vitrail.search.cross_validation import SCORE
 from vitrail.search.features_ahead import FeaturesAhead
-from vitrail.search.fold_queue import KILLED, Outcome, ScoreFold, score_and_keep
+from vitrail.search.fold_queue import Outcome, Work, answer_or_alone, score_and_keep
 from vitrail.search.nested_estimate import Nested, OuterFold, nested_row
 from vitrail.search.search_models import SearchJob, search_models, winner_of
 from vitrail.search.sent_once import sent_once
@@ -212,7 +210,7 @@ def _predict(
             model: stack.enter_context(sent_once(job.scorer(model, plan.splits, keeps=True), pool, folder.path))
             for model in models
         }
-        work = [
+        work: list[Work] = [
             (scorers[one[0]], one[1].parameters, folder.chosen(fold), fold - 1)
             for fold, one in enumerate(chosen, start=1)
             if one is not None
@@ -241,7 +239,7 @@ def _predict(
     return outer, predicted
 
 
-def _outcomes(pool: WorkerPool, work: list[tuple[ScoreFold, dict[str, Any], Path, int]]) -> Iterator[Outcome]:
+def _outcomes(pool: WorkerPool, work: list[Work]) -> Iterator[Outcome]:
     """Score candidates, each on one fold, at the same time; yield what comes out in order."""
     if pool.workers == 1:
         for one in work:
@@ -249,15 +247,7 @@ def _outcomes(pool: WorkerPool, work: list[tuple[ScoreFold, dict[str, Any], Path
         return
     answers = [pool.submit(score_and_keep, *one) for one in work]
     for one, answer in zip(work, answers, strict=True):
-        if not isinstance(answer.exception(), BrokenExecutor):
-            yield answer.result()
-            continue
-        wait(answers)  # alone with its memory, it shows whether it was the one that was killed
-        try:
-            outcome = pool.alone(score_and_keep, *one)
-        except BrokenExecutor:
-            outcome = Outcome(None, failure=KILLED.format(fold=one[3] + 1))
-        yield outcome
+        yield answer_or_alone(pool, answer, one, answers)
 
 
 def _size(split: Split, rows: IntArray) -> tuple[int, int]:
