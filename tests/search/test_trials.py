@@ -156,13 +156,32 @@ def test_hopeless_trials_stop_early_when_asked(tmp_path):
     assert searched.trials[searched.best - 1].parameters == {"trees": 1}
 
 
-def test_the_best_is_the_first_of_equals_and_may_be_missing():
-    def trial(number, score, state="complete"):
-        return Trial(number, {}, state, ({"balanced_accuracy": score},), 1.0)
+def test_the_best_of_equals_stands_first_in_the_space_and_may_be_missing():
+    def trial(number, trees, score, state="complete", rate=0.1):
+        return Trial(number, {"trees": trees, "rate": rate}, state, ({"balanced_accuracy": score},), 1.0)
 
-    assert best_of([trial(1, 0.5), trial(2, 0.8), trial(3, 0.8), trial(4, 0.9, "stopped")]) == 2
-    assert best_of([trial(1, 0.9, "stopped")]) == 0
-    assert best_of([]) == 0
+    space = {"trees": (None, 50, 10), "rate": RangeSettings(low=0.0, high=1.0)}
+    ended = [
+        trial(1, None, 0.5),
+        trial(2, 10, 0.8),
+        trial(3, 50, 0.8, rate=0.3),
+        trial(4, 50, 0.8),
+        trial(5, None, 0.9, "stopped"),
+    ]
+    assert best_of(ended, space) == 4
+    assert best_of(ended[4:], space) == 0
+    assert best_of([], space) == 0
+
+
+def test_a_kill_changes_nothing_in_who_wins_among_equals(tmp_path):
+    def equal(parameters, folder, fold):
+        return {"balanced_accuracy": 0.5}
+
+    first = Scorer(kill_at=[1])
+    with pytest.raises(Killed):
+        search(tmp_path, first)
+    searched = search(tmp_path, equal)
+    assert searched.trials[searched.best - 1].parameters == {"trees": 10, "max_depth": None, "features": ["pixels"]}
 
 
 def test_the_standard_error_is_that_of_a_mean():

@@ -14,7 +14,7 @@ import numpy as np
 
 from vitrail.engine import WorkerPool
 from vitrail.progress import SILENT, Progress
-from vitrail.search.candidates import Space, grid_of, trials_of, whole
+from vitrail.search.candidates import Space, grid_of, place_of, trials_of, whole
 from vitrail.search.cross_validation import SCORE
 from vitrail.search.fold_queue import Fold, FoldQueue, ScoreFold, number_of
 from vitrail.search.sent_once import sent_once
@@ -136,13 +136,19 @@ def run_trials(
             ended = _ended(optuna_study)
             advance(0, _standing(ended, wanted))
     trials = tuple(_trial(number, frozen, space) for number, frozen in enumerate(ended, start=1))
-    return Searched(model, trials, best_of(trials))
+    return Searched(model, trials, best_of(trials, space))
 
 
-def best_of(trials: Sequence[Trial]) -> int:
-    """Return the number of the complete trial with the highest score, of equals the first; 0 where none is complete."""
+def best_of(trials: Sequence[Trial], space: Space) -> int:
+    """Return the number of the complete trial with the highest score; 0 where none is complete.
+
+    Of equals it is the one that stands first in the space (:func:`place_of`), for no kill changes that: earlier in its lists, at
+    lower values of its ranges.
+    """
     complete = [trial for trial in trials if trial.state == "complete" and not math.isnan(trial.score)]
-    return max(complete, key=lambda trial: (trial.score, -trial.number)).number if complete else 0
+    return (
+        min(complete, key=lambda trial: (-trial.score, place_of(trial.parameters, space), trial.number)).number if complete else 0
+    )
 
 
 def _ask(
