@@ -80,6 +80,11 @@ def grid_of(space: Space) -> list[dict[str, Any]]:
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*lists)]
 
 
+def has_continuous(space: Space) -> bool:
+    """Return whether a value of a space comes from a continuous range: two searches never draw the same one."""
+    return any(isinstance(choice, RangeSettings) and not choice.integer for choice in space.values())
+
+
 def place_of(parameters: Mapping[str, Any], space: Space) -> tuple[float, ...]:
     """Return where a candidate stands in a space, to be compared with others: for a list the position, for a range the value.
 

@@ -19,7 +19,7 @@ from vitrail.errors import Problem, SplitError, StudyError, UsageError
 from vitrail.evaluation import CLASS_METRICS, OVERALL_METRICS, evaluate, load_predictions, save_predictions
 from vitrail.progress import SILENT, Advance, Progress, SilentProgress
 from vitrail.records import IntArray, Predictions, Scores, Split
-from vitrail.search.candidates import Space, trials_of
+from vitrail.search.candidates import Space, has_continuous, trials_of
 from vitrail.search.cross_validation import SCORE
 from vitrail.search.features_ahead import FeaturesAhead
 from vitrail.search.fold_queue import Outcome, Work, answer_or_alone, score_and_keep
@@ -189,6 +189,7 @@ def nested_selection(
         inner_standard_error=trial.standard_error,
         folds=tuple(outer),
         scores=scores,
+        continuous=tuple(name for name, space in job.spaces.items() if has_continuous(space)),
     )
     write_record(folder.record, nested_row(nested))
     return nested
