@@ -193,7 +193,7 @@ def _print_nested(console: Console, nested: Nested) -> None:
     from vitrail.search import UNTESTED, meaning
 
     def named(model: str, settings: dict[str, Any]) -> str:
-        return f"{model} ({', '.join(f'{key}: {value}' for key, value in settings.items())})"
+        return f"{model} ({', '.join(f'{key}: {value}' for key, value in settings.items())})" if settings else model
 
     count, estimate = len(nested.folds), nested.estimate
     title = f"Nested cross-validation: the same search without each of {count} outer folds (balanced accuracy)"
@@ -207,10 +207,13 @@ def _print_nested(console: Console, nested: Nested) -> None:
     console.print(table)
     score = f"{nested.inner_score:.3f} ± {nested.inner_standard_error:.3f}"
     choices = "; ".join(f"{named(model, settings)} in {times} of {count}" for model, settings, times in nested.choices)
+    winner = "The winner"
+    if not nested.counts_settings:
+        winner = "Settings from a continuous range are never the same twice, so models are counted. The winner's model"
     lines = (
         f"Nested estimate: {in_words(estimate)}, n = {estimate.n} ({estimate.method})",
         f"Inner score of the winner, {named(nested.model, nested.parameters)}: {score} (standard error over folds)",
-        f"Chosen in outer folds: {choices or 'nothing'}. The winner: in {nested.chose_the_winner} of {count}.",
+        f"Chosen in outer folds: {choices or 'nothing'}. {winner}: in {nested.chose_the_winner} of {count}.",
         meaning(nested),
         UNTESTED,
     )

@@ -214,6 +214,7 @@ def search(study: Study, *, fresh: bool = False, progress: Progress = SILENT) ->
     if study.audit.strict:
         enforce(audit_report)
     audit_report = with_groups(audit_report, manifest, settings=study.split)
+    check_threshold(study.evaluation, manifest.classes)
     workers, threads = shared_cores(study, spaces, progress)
     folder = SearchFolder.of(study, manifest, threads=threads)
     with locked(folder.path, wait=0):

@@ -254,6 +254,16 @@ def test_people_are_told_the_cost_before_and_what_it_means_after(nested):
     assert f"{result['choices'][0]['chosen_in']} of 3" in words
 
 
+def test_where_settings_come_from_a_range_models_are_counted(copies, tmp_path):
+    space = {"models.forest.max_features": {"low": 0.2, "high": 0.9}}
+    study = study_file(tmp_path, copies, space=space, method="random", trials=2, outer_folds=2)
+    words = ("search", study, "--output", tmp_path / "runs", "--quiet")
+    told = answer(*words)["nested"]
+    assert told["choices"] == [{"model": "forest", "settings": {}, "chosen_in": 2}]
+    assert (told["winner"]["chosen_in"], told["winner"]["counted"]) == (2, "model alone")
+    assert "forest in 2 of 2. Settings from a continuous range" in " ".join(ask(*words).stdout.split())
+
+
 def test_an_outer_fold_that_cannot_be_predicted_leaves_no_estimate(nested, tmp_path, monkeypatch):
     def train(settings, job):
         assert job.folder.parts[-2:] == ("chosen", "fold2")

@@ -100,6 +100,18 @@ def test_a_study_without_a_space_says_how_to_write_one(tmp_path, images):
     assert ended.returncode == 2 and "search.space" in ended.stderr and "models.forest.trees" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("threshold", "words"),
+    [({"positive": "cirlce"}, "cirlce"), ({"threshold": "sensitivity", "positive": "round"}, "evaluation.threshold")],
+)
+def test_a_threshold_that_cannot_be_chosen_is_told_before_a_fold_is_trained(tmp_path, images, threshold, words):
+    search = {"space": SPACE, "folds": 2, "workers": 1, "threads": 1}
+    study = write_study(tmp_path / "study.yaml", images, search=search, evaluation=threshold)
+    refused = ask("search", study, "--output", tmp_path / "runs")
+    assert refused.exit_code == 2 and words in refused.stderr and "evaluation." in refused.stderr
+    assert not (tmp_path / "runs" / "searches").exists()
+
+
 def no_memory():
     return MemoryError("Unable to allocate 9.00 TiB for an array")
 

@@ -25,7 +25,8 @@ def goodness(parameters, fold):
 
 @dataclass(frozen=True)
 class NotingScorer:
-    """Scores by formula. ``trouble``: value of ``trees`` -> ``fail``, ``wrong``, ``killed`` (always) or ``killed once``;
+    """Scores by formula. ``trouble``: value of ``trees`` -> ``fail``, ``wrong``, ``killed`` (always), ``killed once``,
+    ``no memory`` (always) or ``no memory once``;
     ``together``: so many have to begin before one ends, within a minute.
     """
 
@@ -49,6 +50,10 @@ class NotingScorer:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "killed once" if len([line for line in self.read() if line[1] == parameters and line[2] == fold]) == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "no memory":
+                raise MemoryError("Unable to allocate 9.00 TiB")
+            case "no memory once" if len([line for line in self.read() if line[1] == parameters and line[2] == fold]) == 1:
+                raise MemoryError("Unable to allocate 9.00 TiB")
         self.note("end", parameters, fold)
         return {"balanced_accuracy": goodness(parameters, fold), "log_loss": 0.5}
 

@@ -83,6 +83,26 @@ def test_a_kill_by_chance_costs_nothing_but_time(tmp_path):
     assert told(searched) == told(alone)
 
 
+def test_memory_that_ran_out_beside_others_costs_nothing_but_time(tmp_path):
+    scorer = NotingScorer(tmp_path / "notes", trouble=((30, "no memory once"),))
+    searched = search(tmp_path / "2", scorer, workers=2, space={"trees": (10, 30, 50)})
+    alone = search(tmp_path / "1", NotingScorer(tmp_path / "others"), workers=1, space={"trees": (10, 30, 50)})
+    assert told(searched) == told(alone)
+    again = [fold for what, parameters, fold, _ in scorer.read() if what == "begin" and parameters == {"trees": 30}]
+    assert sorted(again) == [0, 0, 1, 1, 2, 2]
+
+
+def test_memory_that_runs_out_alone_fails_the_trial_whatever_the_workers(tmp_path):
+    trouble = ((30, "no memory"),)
+    one, two = (
+        search(tmp_path / f"{workers}", NotingScorer(tmp_path / f"notes {workers}", trouble=trouble), workers=workers)
+        for workers in (1, 2)
+    )
+    assert told(one) == told(two)
+    failures = {trial.failure for trial in two.trials if trial.state == "failed"}
+    assert len(failures) == 1 and "memory ran out on fold 1, though it ran alone" in failures.pop()
+
+
 class NotingPool(WorkerPool):
     """Notes where it was asked to work."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from parallel_scorer import NotingScorer
@@ -40,6 +41,17 @@ def test_choices_are_counted_the_most_frequent_first():
     told = nested(fold(1, "svm", FOREST), fold(2, "forest", OTHER), fold(3, "forest", FOREST), fold(4, "forest", FOREST))
     assert told.choices == (("forest", FOREST, 2), ("svm", FOREST, 1), ("forest", OTHER, 1))
     assert told.chose_the_winner == 2
+
+
+def test_settings_from_a_continuous_range_are_not_counted_only_their_model():
+    folds = fold(1, "forest", {"max_features": 0.31}), fold(2, "svm", FOREST), fold(3, "forest", {"max_features": 0.32})
+    told = replace(nested(*folds), parameters={"max_features": 0.3}, continuous=("forest",))
+    assert told.choices == (("forest", {}, 2), ("svm", FOREST, 1)) and told.chose_the_winner == 2
+    assert nested_row(told)["winner"]["counted"] == "model alone"
+    assert nested_row(replace(told, continuous=()))["winner"]["counted"] == "model and settings"
+    searched = (Searched("forest", (trial(1, 0.7, 0.9, parameters=FOREST),), 1),)
+    metrics = describe_search(searched, name="run", experiment="e", files=(), nested=told).metrics
+    assert metrics["nested.chose_the_model_of_the_winner"] == 2 and "nested.chose_the_winner" not in metrics
 
 
 @pytest.mark.parametrize(("value", "words"), [(0.72, "0.080 higher"), (0.8, "no higher here"), (0.9, "no higher here")])
@@ -105,7 +117,16 @@ def test_a_fit_that_kills_its_process_fails_alone(tmp_path):
         first, second, third = _outcomes(pool, work)
     assert first.fold is not None and third.fold is not None and not first.failure + third.failure
     assert second.fold is None and "killed on fold 2" in second.failure
+    before = scorer.read()
     with WorkerPool(1) as pool:
         again = list(_outcomes(pool, [work[0], work[2]]))
-    assert again == [first, third]  # what is there is not done again
-    assert [line[0] for line in scorer.read() if line[1]["trees"] == 10].count("end") == 1
+    assert again == [first, third] and scorer.read() == before  # what is there is not done again
+
+
+def test_a_fit_whose_memory_ran_out_beside_others_is_done_alone(tmp_path):
+    scorer = NotingScorer(tmp_path / "notes", trouble=((30, "no memory once"), (50, "no memory")))
+    work = [(scorer, {"trees": trees}, tmp_path / "chosen" / f"fold{fold + 1}", fold) for fold, trees in enumerate((10, 30, 50))]
+    with WorkerPool(2) as pool:
+        first, second, third = _outcomes(pool, work)
+    assert first.fold is not None and second.fold is not None and third.fold is None
+    assert "memory ran out on fold 3, though it ran alone" in third.failure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -77,6 +78,24 @@ def grid_of(space: Space) -> list[dict[str, Any]]:
     """Return every combination of the lists of a space, the last key changing fastest."""
     lists = [choice for choice in space.values() if not isinstance(choice, RangeSettings)]
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*lists)]
+
+
+def has_continuous(space: Space) -> bool:
+    """Return whether a value of a space comes from a continuous range: two searches never draw the same one."""
+    return any(isinstance(choice, RangeSettings) and not choice.integer for choice in space.values())
+
+
+def place_of(parameters: Mapping[str, Any], space: Space) -> tuple[float, ...]:
+    """Return where a candidate stands in a space, to be compared with others: for a list the position, for a range the value.
+
+    Candidates of a grid compare as they are ordered by :func:`grid_of`.
+    """
+    return tuple(
+        parameters[key]
+        if isinstance(choice, RangeSettings)
+        else [json.dumps(value) for value in choice].index(json.dumps(parameters[key]))
+        for key, choice in space.items()
+    )
 
 
 def trials_of(search: SearchSettings, space: Space) -> int:

@@ -31,7 +31,8 @@ def describe_search(
     if nested is not None:
         key = f"{name}-nested-{len(nested.folds)}"  # the search alone may have been told before
         trials += tuple(_outer(one) for one in nested.folds)
-        best |= {f"nested.inner_{SCORE}": nested.inner_score, "nested.chose_the_winner": nested.chose_the_winner}
+        counted = "winner" if nested.counts_settings else "model_of_the_winner"
+        best |= {f"nested.inner_{SCORE}": nested.inner_score, f"nested.chose_the_{counted}": nested.chose_the_winner}
         best |= score_metrics(nested.scores, prefix="nested") if nested.scores is not None else {}
         tags |= {"nested": meaning(nested)}
     return TrackedRun(key=key, name=name, experiment=experiment, models=trials, metrics=best, files=files, tags=tags)

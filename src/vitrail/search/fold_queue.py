@@ -6,9 +6,9 @@ import math
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +24,13 @@ FoldScores = Mapping[str, float]
 ScoreFold = Callable[[Mapping[str, Any], Path, int], FoldScores]
 """What scores a candidate (parameters, folder for what is under way) on one fold, counted from 0."""
 Asked = tuple["optuna.Trial", dict[str, Any]]
+Work = tuple[ScoreFold, dict[str, Any], Path, int]
+"""What :func:`score_and_keep` takes."""
 
 KILLED = (
     "its process was killed on fold {fold}, also when it ran alone; most often memory runs out. Lower its size or its batches."
 )
-NO_MEMORY = "memory ran out on fold {fold} ({reason}). Lower its size or its batches, or search.workers."
+NO_MEMORY = "memory ran out on fold {fold}, though it ran alone ({reason}). Lower its size or its batches."
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,13 @@ class Outcome:
         fold: The scores; ``None``: there are none.
         failure: Why the candidate cannot be trained.
         refused: Why the whole search cannot be carried out as asked.
+        no_memory: Whether memory ran out, which may be the doing of what ran at the same time.
     """
 
     fold: Fold | None
     failure: str = ""
     refused: str = ""
+    no_memory: bool = False
 
 
 def score_and_keep(score_fold: ScoreFold, parameters: dict[str, Any], place: Path, fold: int) -> Outcome:
@@ -96,7 +100,27 @@ def score_and_keep(score_fold: ScoreFold, parameters: dict[str, Any], place: Pat
         if not out_of_memory(error):
             raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        return Outcome(None, failure=NO_MEMORY.format(fold=fold + 1, reason=reason))
+        return Outcome(None, failure=NO_MEMORY.format(fold=fold + 1, reason=reason), no_memory=True)
+
+
+def answer_or_alone(pool: WorkerPool, answer: Future[Outcome], work: Work, others: Collection[Future[Outcome]]) -> Outcome:
+    """Return what came out of a fold. One whose process was killed, or whose memory ran out, is scored once more while no other
+    is: it shows whether it was to blame, and how many workers there are decides nothing.
+
+    Args:
+        pool: Who worked on it.
+        answer: That ended.
+        work: What was submitted.
+        others: Answers that may be under way; all of them have ended where the fold was scored once more.
+    """
+    killed = isinstance(answer.exception(), BrokenExecutor)
+    if not killed and (pool.workers == 1 or not answer.result().no_memory):
+        return answer.result()
+    wait(others)
+    try:
+        return replace(pool.alone(score_and_keep, *work), no_memory=False)
+    except BrokenExecutor:
+        return Outcome(None, failure=KILLED.format(fold=work[-1] + 1))
 
 
 @dataclass(frozen=True)
@@ -174,24 +198,14 @@ class FoldQueue:
         while not answer.done():
             wait([answer, *self._busy], return_when=FIRST_COMPLETED)
             self._fill()
-        try:
-            return answer.result()
-        except BrokenExecutor:
-            return self._after_a_kill(candidate, fold)
-
-    def _after_a_kill(self, candidate: _UnderWay, fold: int) -> Outcome:
-        """Score a fold alone after a worker was killed, which ends all of its pool; what else was lost is begun again."""
-        wait(self._busy)
-        self._answers = {
-            place: answer for place, answer in self._answers.items() if not isinstance(answer.exception(), BrokenExecutor)
-        }
-        answer: Future[Outcome] = Future()
-        try:
-            answer.set_result(self._pool.alone(score_and_keep, *self._work(candidate, fold)))
-        except BrokenExecutor:
-            answer.set_result(Outcome(None, failure=KILLED.format(fold=fold + 1)))
-        self._answers[candidate.places[fold]] = answer
-        return answer.result()
+        outcome = answer_or_alone(self._pool, answer, self._work(candidate, fold), self._busy)
+        if answer.exception() is not None or answer.result() is not outcome:  # what else was lost in a kill is begun again
+            self._answers = {
+                place: one for place, one in self._answers.items() if not isinstance(one.exception(), BrokenExecutor)
+            }
+            self._answers[candidate.places[fold]] = again = Future[Outcome]()
+            again.set_result(outcome)
+        return outcome
 
     def _fill(self) -> None:
         """Begin folds until every worker has one: of the present candidate first, then of the next ones."""
@@ -223,5 +237,5 @@ class FoldQueue:
         self._answers[candidate.places[fold]] = answer
         self._busy.add(answer)
 
-    def _work(self, candidate: _UnderWay, fold: int) -> tuple[ScoreFold, dict[str, Any], Path, int]:
+    def _work(self, candidate: _UnderWay, fold: int) -> Work:
         return self._score_fold, candidate.parameters, candidate.places[fold], fold

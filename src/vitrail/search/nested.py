@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import BrokenExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,10 +19,10 @@ from vitrail.errors import Problem, SplitError, StudyError, UsageError
 from vitrail.evaluation import CLASS_METRICS, OVERALL_METRICS, evaluate, load_predictions, save_predictions
 from vitrail.progress import SILENT, Advance, Progress, SilentProgress
 from vitrail.records import IntArray, Predictions, Scores, Split
-from vitrail.search.candidates import Space, trials_of
+from vitrail.search.candidates import Space, has_continuous, trials_of
 from vitrail.search.cross_validation import SCORE
 from vitrail.search.features_ahead import FeaturesAhead
-from vitrail.search.fold_queue import KILLED, Outcome, ScoreFold, score_and_keep
+from vitrail.search.fold_queue import Outcome, Work, answer_or_alone, score_and_keep
 from vitrail.search.nested_estimate import Nested, OuterFold, nested_row
 from vitrail.search.search_models import SearchJob, search_models, winner_of
 from vitrail.search.sent_once import sent_once
@@ -191,6 +189,7 @@ def nested_selection(
         inner_standard_error=trial.standard_error,
         folds=tuple(outer),
         scores=scores,
+        continuous=tuple(name for name, space in job.spaces.items() if has_continuous(space)),
     )
     write_record(folder.record, nested_row(nested))
     return nested
@@ -212,7 +211,7 @@ def _predict(
             model: stack.enter_context(sent_once(job.scorer(model, plan.splits, keeps=True), pool, folder.path))
             for model in models
         }
-        work = [
+        work: list[Work] = [
             (scorers[one[0]], one[1].parameters, folder.chosen(fold), fold - 1)
             for fold, one in enumerate(chosen, start=1)
             if one is not None
@@ -241,7 +240,7 @@ def _predict(
     return outer, predicted
 
 
-def _outcomes(pool: WorkerPool, work: list[tuple[ScoreFold, dict[str, Any], Path, int]]) -> Iterator[Outcome]:
+def _outcomes(pool: WorkerPool, work: list[Work]) -> Iterator[Outcome]:
     """Score candidates, each on one fold, at the same time; yield what comes out in order."""
     if pool.workers == 1:
         for one in work:
@@ -249,15 +248,7 @@ def _outcomes(pool: WorkerPool, work: list[tuple[ScoreFold, dict[str, Any], Path
         return
     answers = [pool.submit(score_and_keep, *one) for one in work]
     for one, answer in zip(work, answers, strict=True):
-        if not isinstance(answer.exception(), BrokenExecutor):
-            yield answer.result()
-            continue
-        wait(answers)  # alone with its memory, it shows whether it was the one that was killed
-        try:
-            outcome = pool.alone(score_and_keep, *one)
-        except BrokenExecutor:
-            outcome = Outcome(None, failure=KILLED.format(fold=one[3] + 1))
-        yield outcome
+        yield answer_or_alone(pool, answer, one, answers)
 
 
 def _size(split: Split, rows: IntArray) -> tuple[int, int]:

@@ -50,6 +50,8 @@ class Nested:
         folds: The outer folds.
         scores: Of all predictions of the outer folds together: the metrics of the predicted class, for scores of different models
             are not ranked together; ``None``: not every outer fold was predicted.
+        continuous: Models of which a setting is drawn from a continuous range. No two searches draw the same value, so that only
+            the model is counted in what was chosen, not its settings.
     """
 
     fits: int
@@ -60,6 +62,7 @@ class Nested:
     inner_standard_error: float
     folds: tuple[OuterFold, ...]
     scores: Scores | None
+    continuous: tuple[str, ...] = ()
 
     @property
     def estimate(self) -> Estimate:
@@ -76,18 +79,30 @@ class Nested:
 
     @property
     def choices(self) -> tuple[tuple[str, dict[str, Any], int], ...]:
-        """Every candidate that was chosen, as model, settings and number of outer folds; the most frequent first."""
+        """Every candidate that was chosen, as model, settings and number of outer folds; the most frequent first. Models with
+        continuous settings are counted whatever these were: they stand without."""
         counted: list[tuple[str, dict[str, Any], int]] = []
-        for model, parameters in ((one.model, one.parameters) for one in self.folds if one.model):
-            if (model, parameters) not in [known[:2] for known in counted]:
-                times = sum((one.model, one.parameters) == (model, parameters) for one in self.folds)
-                counted.append((model, parameters, times))
+        for one in self.folds:
+            choice = self._counted(one.model, one.parameters)
+            if one.model and choice not in [known[:2] for known in counted]:
+                counted.append((*choice, self._times(choice)))
         return tuple(sorted(counted, key=lambda choice: -choice[2]))
 
     @property
     def chose_the_winner(self) -> int:
-        """How many outer folds chose the search's own winner."""
-        return sum((one.model, one.parameters) == (self.model, self.parameters) for one in self.folds)
+        """How many outer folds chose the search's own winner; its model, where that has continuous settings."""
+        return self._times(self._counted(self.model, self.parameters))
+
+    @property
+    def counts_settings(self) -> bool:
+        """Whether :attr:`chose_the_winner` means the winner's settings too, not its model alone."""
+        return self.model not in self.continuous
+
+    def _counted(self, model: str, parameters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        return model, {} if model in self.continuous else parameters
+
+    def _times(self, choice: tuple[str, dict[str, Any]]) -> int:
+        return sum(self._counted(one.model, one.parameters) == choice for one in self.folds)
 
 
 def meaning(nested: Nested) -> str:
@@ -125,7 +140,12 @@ def nested_row(nested: Nested) -> dict[str, Any]:
         "inner_standard_error": nested.inner_standard_error,
         "optimism": nested.optimism,
         "meaning": f"{meaning(nested)} {UNTESTED}",
-        "winner": {"model": nested.model, "settings": nested.parameters, "chosen_in": nested.chose_the_winner},
+        "winner": {
+            "model": nested.model,
+            "settings": nested.parameters,
+            "chosen_in": nested.chose_the_winner,
+            "counted": "model and settings" if nested.counts_settings else "model alone",
+        },
         "choices": [{"model": model, "settings": settings, "chosen_in": times} for model, settings, times in nested.choices],
         "folds": [
             {

@@ -100,7 +100,8 @@ def search_models(
 
 
 def winner_of(searched: tuple[Searched, ...]) -> tuple[str, Trial] | None:
-    """Return the model and the trial with the highest score of all models; of equals those of the model that stands first.
+    """Return the model and the trial with the highest score of all models; of equals those of the model that stands first
+    in the study (and of its trials :func:`vitrail.search.best_of`): no kill changes that.
 
     ``None``: no trial is complete.
     """

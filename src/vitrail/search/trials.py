@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +16,9 @@ import numpy as np
 
 from vitrail.engine import WorkerPool
 from vitrail.progress import SILENT, Progress
-from vitrail.search.candidates import Space, grid_of, trials_of, whole
+from vitrail.search.candidates import Space, grid_of, place_of, trials_of, whole
 from vitrail.search.cross_validation import SCORE
-from vitrail.search.fold_queue import Fold, FoldQueue, ScoreFold, number_of
+from vitrail.search.fold_queue import Asked, Fold, FoldQueue, ScoreFold, number_of
 from vitrail.search.sent_once import sent_once
 from vitrail.settings import RangeSettings, SearchSettings
 
@@ -98,7 +100,7 @@ def run_trials(
     when the one before it is told, for what it proposes depends on that.
 
     A search that was killed, at whatever moment, goes on when it is called again: trials that ended are kept as they are, the one
-    under way is taken up with the folds that it had scored.
+    under way is taken up with the folds that it had scored, and those that come are as they would have been.
 
     Args:
         model: Its name.
@@ -113,16 +115,17 @@ def run_trials(
         prepare: Does what all folds of a candidate share, in this process, before the first begins; ``None``: nothing.
         progress: Told of every fold.
     """
-    optuna_study = _open(folder, search, seed=seed)
+    optuna_study = _open(folder, search)
     wanted = trials_of(search, space)
-    _take_up(optuna_study, grid_of(space) if search.method == "grid" else [])
+    _take_up(optuna_study)
+    candidates = _candidates(optuna_study, space, search, prepare, seed=seed)
     title = f"{model}: searching"
     pool = pool or WorkerPool(1)
     with progress.task(title, wanted * folds) as advance, sent_once(score_fold, pool, folder) as sent:
         ended = _ended(optuna_study)
         advance(len(ended) * folds)
         queue = FoldQueue(
-            lambda: _ask(optuna_study, space, prepare),
+            lambda: next(candidates),
             sent,
             pool,
             folds=folds,
@@ -136,23 +139,37 @@ def run_trials(
             ended = _ended(optuna_study)
             advance(0, _standing(ended, wanted))
     trials = tuple(_trial(number, frozen, space) for number, frozen in enumerate(ended, start=1))
-    return Searched(model, trials, best_of(trials))
+    return Searched(model, trials, best_of(trials, space))
 
 
-def best_of(trials: Sequence[Trial]) -> int:
-    """Return the number of the complete trial with the highest score, of equals the first; 0 where none is complete."""
+def best_of(trials: Sequence[Trial], space: Space) -> int:
+    """Return the number of the complete trial with the highest score; 0 where none is complete.
+
+    Of equals it is the one that stands first in the space (:func:`place_of`), for no kill changes that: earlier in its lists, at
+    lower values of its ranges.
+    """
     complete = [trial for trial in trials if trial.state == "complete" and not math.isnan(trial.score)]
-    return max(complete, key=lambda trial: (trial.score, -trial.number)).number if complete else 0
+    return (
+        min(complete, key=lambda trial: (-trial.score, place_of(trial.parameters, space), trial.number)).number if complete else 0
+    )
 
 
-def _ask(
-    study: optuna.Study, space: Space, prepare: Callable[[Mapping[str, Any]], None] | None
-) -> tuple[optuna.Trial, dict[str, Any]]:
-    trial = study.ask(_distributions(space))
-    parameters = _decoded(trial.params, space)
-    if prepare is not None:
-        prepare(parameters)
-    return trial, parameters
+def _candidates(
+    study: optuna.Study, space: Space, search: SearchSettings, prepare: Callable[[Mapping[str, Any]], None] | None, *, seed: int
+) -> Iterator[Asked]:
+    """Ask for one candidate after another, from where the search stands."""
+    ended, distributions = _ended(study), _distributions(space)
+    left = _left_of(grid_of(space), ended) if search.method == "grid" else iter(())
+    for position in itertools.count(len(ended)):
+        if search.method == "grid":
+            study.enqueue_trial(next(left))
+        else:
+            study.sampler = _sampler(search.method, seed, position)
+        trial = study.ask(distributions)
+        parameters = _decoded(trial.params, space)
+        if prepare is not None:
+            prepare(parameters)
+        yield trial, parameters
 
 
 def _run_trial(
@@ -197,18 +214,13 @@ def _keep(trial: optuna.Trial, scored: list[Fold], *, failure: str = "") -> None
 # ---------------------------------------------------------------------------------------------------- what Optuna keeps
 
 
-def _open(folder: Path, search: SearchSettings, *, seed: int) -> optuna.Study:
+def _open(folder: Path, search: SearchSettings) -> optuna.Study:
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     logging.getLogger("optuna").setLevel(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
-    samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
-        "grid": lambda: optuna.samplers.RandomSampler(seed=seed),  # never asked: every combination stands in the queue
-        "random": lambda: optuna.samplers.RandomSampler(seed=_after(seed, storage)),
-        "tpe": lambda: optuna.samplers.TPESampler(seed=_after(seed, storage)),
-    }
     storage = JournalStorage(JournalFileBackend(str(folder / "trials.log")))
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5) if search.stop_early else optuna.pruners.NopPruner()
     return optuna.create_study(
@@ -216,32 +228,38 @@ def _open(folder: Path, search: SearchSettings, *, seed: int) -> optuna.Study:
         study_name="search",
         direction="maximize",
         load_if_exists=True,
-        sampler=samplers[search.method](),
         pruner=pruner,
     )
 
 
-def _after(seed: int, storage: optuna.storages.BaseStorage) -> int:
-    """Return a seed for what comes after the trials that are there: a sampler that starts anew would draw the same ones again."""
-    known = [trial for study in storage.get_all_studies() for trial in storage.get_all_trials(study._study_id)]
-    return seed if not known else int(np.random.default_rng((seed, len(known))).integers(2**31))
+def _sampler(method: str, seed: int, position: int) -> optuna.samplers.BaseSampler:
+    """Return what draws the candidate at a position of a search, counted from 0. Each has a seed of its own: a search that was
+    killed goes on to draw what it would have drawn."""
+    from optuna import samplers
+
+    own = int(np.random.default_rng((seed, position)).integers(2**31))
+    return samplers.TPESampler(seed=own) if method == "tpe" else samplers.RandomSampler(seed=own)
 
 
-def _take_up(study: optuna.Study, grid: Sequence[Mapping[str, Any]]) -> None:
-    """Queue what a killed search had under way, and what of a grid has not been tried."""
+def _take_up(study: optuna.Study) -> None:
+    """Put aside what a killed search had under way: it is asked for again, in its turn, and finds its scored folds."""
     from optuna.trial import TrialState
 
-    queued = {_text(_asked_for(trial)) for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,))}
+    for _ in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        study.tell(study.ask(), state=TrialState.FAIL)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not grid and _text(trial.params) not in queued:
-            study.enqueue_trial(trial.params)  # before it is told: a kill in between must not lose it
         study.tell(trial.number, state=TrialState.FAIL)
-    alive = [*_ended(study), *study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
-    known = {_text(_asked_for(trial)) for trial in alive}
+
+
+def _left_of(grid: Sequence[Mapping[str, Any]], ended: Sequence[optuna.trial.FrozenTrial]) -> Iterator[dict[str, str]]:
+    """Yield what of a grid has not ended, in order."""
+    known = Counter(_text(trial.params) for trial in ended)
     for parameters in grid:
         encoded = {key: json.dumps(value) for key, value in parameters.items()}
-        if _text(encoded) not in known:
-            study.enqueue_trial(encoded)
+        if known[_text(encoded)]:
+            known[_text(encoded)] -= 1
+        else:
+            yield encoded
 
 
 def _ended(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -252,12 +270,6 @@ def _ended(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     trials = study.get_trials(deepcopy=False, states=states)
     own = [trial for trial in trials if trial.state != TrialState.FAIL or "failure" in trial.user_attrs]
     return sorted(own, key=lambda trial: (trial.datetime_complete is None, trial.datetime_complete, trial.number))
-
-
-def _asked_for(trial: optuna.trial.FrozenTrial) -> Mapping[str, Any]:
-    """Return the parameters of a trial, also of one that stands in the queue."""
-    queued: Mapping[str, Any] = trial.system_attrs.get("fixed_params", {})
-    return trial.params or queued
 
 
 def _text(parameters: Mapping[str, Any]) -> str:
