@@ -124,7 +124,8 @@ def meaning(nested: Nested) -> str:
 
 UNTESTED = (
     "It is an estimate of the whole procedure: search, choose, train. The final model itself is not directly tested by it; that "
-    "is for test images that had no part in this."
+    "is for test images that had no part in this. Where a threshold decides between two classes, each image is decided by one "
+    "that other images of its outer fold chose: what a threshold loses on its way to other images is not in it."
 )
 """What a nested estimate does not say."""
 
