@@ -27,11 +27,10 @@ SQUARE = 0.22
 are cut."""
 ROUNDS = [(crop, keep_aspect) for crop in (False, True) for keep_aspect in (False, True)]
 FAMILIES = ("average", "hidden", "dense", "attention", "trees")
-MANY = ("integrated-gradients", "expected-gradients", "smooth-grad", "occlusion")
-"""Methods of many passes per image: in the slow tests, but for occlusion on one family."""
 SUPERPIXELS = ("lime", "kernel-shap")
-"""Methods of hundreds of passes, on one family. Their pieces follow the edges in the model's input, which are a pixel wide there:
-they may lie half of such a pixel over."""
+"""Their pieces follow the edges in the model's input, which are a pixel wide there: they may lie half of such a pixel over."""
+MANY = ("integrated-gradients", "expected-gradients", "smooth-grad", "occlusion", "rise", *SUPERPIXELS)
+"""Methods of many passes per image: in the slow tests, but for occlusion on one family."""
 STORED = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -137,7 +136,7 @@ def pairs(methods):
 
 @pytest.mark.parametrize(
     ("family", "method"),
-    [*pairs([name for name in EXPLAINERS if name not in (*MANY, *SUPERPIXELS, "rise")]), ("average", "occlusion")],
+    [*pairs([name for name in EXPLAINERS if name not in MANY]), ("average", "occlusion")],
 )
 def test_the_square_is_found_in_200_of_200_geometries(family, method):
     check(family, method)
@@ -146,11 +145,7 @@ def test_the_square_is_found_in_200_of_200_geometries(family, method):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "method"),
-    [
-        pair
-        for pair in pairs((*MANY, *SUPERPIXELS))
-        if pair != ("average", "occlusion") and (pair[1] in MANY or pair[0] == "average")
-    ],
+    [pair for pair in pairs(MANY) if pair != ("average", "occlusion")],
 )
 def test_the_square_is_found_in_200_of_200_geometries_by_methods_of_many_passes(family, method):
     check(family, method)
