@@ -255,7 +255,7 @@ def test_people_are_told_the_cost_before_and_what_it_means_after(nested):
 
 
 def test_where_settings_come_from_a_range_models_are_counted(copies, tmp_path):
-    space = {"models.forest.max_features": {"low": 0.2, "high": 0.9}}
+    space = {"models.forest.max_features": {"low": 0.2, "high": 0.9}, "models.forest.trees": [1, 2]}
     study = study_file(tmp_path, copies, space=space, method="random", trials=2, outer_folds=2)
     words = ("search", study, "--output", tmp_path / "runs", "--quiet")
     told = answer(*words)["nested"]
