@@ -60,10 +60,8 @@ class FeaturesAhead:
         """
         try:
             self._compute(parameters)
-        except VitrailError:
-            pass
         except Exception as error:
-            if not out_of_memory(error):
+            if not (isinstance(error, VitrailError) or out_of_memory(error)):
                 raise
 
     def _compute(self, parameters: Mapping[str, Any]) -> None:
