@@ -46,6 +46,7 @@ AUGMENT = _some(
     blur=st.floats(0, 10),
     noise=st.floats(0, 0.5),
     erase=st.floats(0, 0.5),
+    stretch=st.floats(0, 1),
 )
 TRAINING = _some(
     epochs=st.none() | st.integers(1, 10_000),

@@ -269,6 +269,13 @@ class AugmentSettings(Settings):
     )
     rotation: float = Field(default=10.0, ge=0, le=180, description="Turn by up to so many degrees either way.")
     zoom: float = Field(default=0.1, ge=0, le=0.5, description="Zoom in or out by up to this share.")
+    stretch: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Change the ratio of width to height by up to this share, either way: where the shape of the files tells "
+        "the classes apart (the audit's SHC501), a network cannot rely on it then; 0: none.",
+    )
     translation: float = Field(default=0.05, ge=0, le=0.5, description="Shift by up to this share of the side.")
     brightness: float = Field(default=0.1, ge=0, le=1, description="Add up to this share of the full range, either way.")
     contrast: float = Field(default=0.1, ge=0, le=1, description="Stretch around the mean by up to this share, either way.")

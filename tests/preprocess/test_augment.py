@@ -57,7 +57,7 @@ def test_nothing_changes_when_all_ranges_are_zero(channels):
 def test_the_range_holds_for_the_widest_settings_and_the_input_is_left_alone(seed, flip):
     pixels = noise(count=2, channels=3, side=12, seed=1)
     before = pixels.copy()
-    widest = AugmentSettings(flip_horizontal=flip, rotation=180, zoom=0.5, translation=0.5, brightness=1, contrast=1)
+    widest = AugmentSettings(flip_horizontal=flip, rotation=180, zoom=0.5, stretch=1, translation=0.5, brightness=1, contrast=1)
     changed = augment(pixels, widest, generator=np.random.default_rng(seed))
     assert changed.shape == pixels.shape and changed.dtype == np.float32
     assert np.isfinite(changed).all() and changed.min() >= 0 and changed.max() <= 255
@@ -99,6 +99,20 @@ def test_a_translation_moves_a_blob_by_its_share_of_the_side(upper):
 def test_a_zoom_moves_a_blob_away_from_the_centre_or_towards_it(upper, factor):
     changed = augment(blob(0.1, -0.2), settings_of(zoom=0.25), generator=Extreme(upper))
     assert place(changed) == pytest.approx((0.1 * factor, -0.2 * factor), abs=0.01)
+
+
+@pytest.mark.parametrize(("upper", "factor"), [(True, 1.2), (False, 1 / 1.2)])
+def test_a_stretch_makes_wider_what_it_makes_lower(upper, factor):
+    changed = augment(blob(0.1, -0.2), settings_of(stretch=0.44), generator=Extreme(upper))
+    assert place(changed) == pytest.approx((0.1 / factor, -0.2 * factor), abs=0.01)
+    assert changed.sum() == pytest.approx(blob(0.1, -0.2).sum(), rel=0.01), "the area stays"
+
+
+def test_a_stretch_is_along_the_sides_of_the_image_as_it_was():
+    changed = augment(blob(0.1, 0.2), settings_of(stretch=0.44, rotation=30), generator=Extreme())
+    row, column, angle = 0.1 / 1.2, 0.2 * 1.2, np.deg2rad(30)
+    expected = row * np.cos(angle) - column * np.sin(angle), row * np.sin(angle) + column * np.cos(angle)
+    assert place(changed) == pytest.approx(expected, abs=0.01)
 
 
 def test_a_mirror_swaps_left_and_right():

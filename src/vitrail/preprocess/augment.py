@@ -13,8 +13,8 @@ from vitrail.study import AugmentSettings
 
 
 def augment(pixels: ByteArray, settings: AugmentSettings, *, generator: np.random.Generator) -> FloatArray:
-    """Change every image of a batch at random: rotation, zoom, translation, mirror in one bilinear resampling, then contrast
-    and brightness, blur, noise, erased rectangles, in this order.
+    """Change every image of a batch at random: stretch, rotation, zoom, translation, mirror in one bilinear resampling, then
+    contrast and brightness, blur, noise, erased rectangles, in this order.
 
     What is off draws nothing from the generator: the same seed gives the same images, whatever steps have been added since.
 
@@ -83,10 +83,14 @@ def _affine(count: int, settings: AugmentSettings, generator: np.random.Generato
     mirror = np.where(generator.random(count) < 0.5, -1.0, 1.0) if settings.flip_horizontal else np.ones(count)
     upright = np.where(generator.random(count) < 0.5, -1.0, 1.0) if settings.flip_vertical else np.ones(count)
     cosine, sine = np.cos(angle) / zoom, np.sin(angle) / zoom
+    across, down = mirror, upright
+    if settings.stretch > 0:  # the area stays: as much wider as it gets lower
+        wider = np.exp(generator.uniform(-0.5, 0.5, count) * math.log1p(settings.stretch))
+        across, down = mirror / wider, upright * wider
     matrices = np.stack(
         [
-            np.stack([mirror * cosine, -mirror * sine, shift[:, 0]], axis=1),
-            np.stack([upright * sine, upright * cosine, shift[:, 1]], axis=1),
+            np.stack([across * cosine, -across * sine, shift[:, 0]], axis=1),
+            np.stack([down * sine, down * cosine, shift[:, 1]], axis=1),
         ],
         axis=1,
     )
