@@ -36,11 +36,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import vitrail  # isort: skip # noqa: F401 - first: it says how NumPy's threads shall wait, which NumPy reads when it is loaded
 import numpy as np
 
 from explained_models import bare, pack
 from fresh_process import run_fresh
-from vitrail.engine import share_cores
 from vitrail.explanation import run_explain
 from vitrail.models import load_package
 from vitrail.records import Placement
@@ -406,7 +406,6 @@ def main() -> None:
     warnings.simplefilter("ignore")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
-    share_cores()
     if options.memory_of:
         tell_memory(options.memory_of)
         return

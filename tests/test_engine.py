@@ -21,7 +21,6 @@ from vitrail.engine import (
     computed_once,
     limited_to,
     map_in_order,
-    share_cores,
     start_processes,
 )
 
@@ -164,20 +163,6 @@ def test_work_goes_on_after_a_process_was_killed():
 
 def test_cores_are_those_that_this_process_may_use():
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
-
-
-def test_threads_wait_politely_unless_the_user_says_otherwise(monkeypatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    share_cores()
-    assert os.environ["GOMP_SPINCOUNT"] == "3000"
-    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    share_cores()
-    assert os.environ["GOMP_SPINCOUNT"] == "7"
-    monkeypatch.delenv("GOMP_SPINCOUNT")
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    share_cores()
-    assert "GOMP_SPINCOUNT" not in os.environ
 
 
 def test_processes_that_were_started_early_are_those_that_the_next_job_gets():

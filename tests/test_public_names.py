@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import inspect
 import json
+import os
 import pkgutil
 import subprocess
 import sys
@@ -85,3 +86,27 @@ def test_no_name_hides_a_file_or_folder_of_the_package():
 
 def test_star_import_gives_the_names():
     assert fresh("from vitrail import *; print(Study.__name__, run.__name__, __version__ != '')") == "Study run True"
+
+
+@pytest.mark.parametrize(
+    ("said", "spins", "timeout"),
+    [
+        ({}, "3000", "4"),
+        ({"GOMP_SPINCOUNT": "7", "OPENBLAS_THREAD_TIMEOUT": "20"}, "7", "20"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "None", "4"),
+    ],
+)
+def test_threads_wait_politely_unless_the_user_says_otherwise(said, spins, timeout):
+    asked = "import vitrail, os; print(os.environ.get('GOMP_SPINCOUNT'), os.environ['OPENBLAS_THREAD_TIMEOUT'])"
+    ours = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT")
+    environment = {name: value for name, value in os.environ.items() if name not in ours} | said
+    told = subprocess.run([sys.executable, "-c", asked], env=environment, check=True, capture_output=True, text=True).stdout
+    assert told.split() == [spins, timeout]
+
+
+def test_the_command_line_is_also_a_module():
+    asked = [sys.executable, "-m", "vitrail"]
+    version = subprocess.run([*asked, "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout.strip() == f"vitrail {vitrail.__version__}"
+    wrong = subprocess.run([*asked, "audit", "nowhere"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2 and "there is no such folder" in wrong.stderr

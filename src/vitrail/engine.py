@@ -71,19 +71,6 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(text in str(error).lower() for text in words)
 
 
-def share_cores() -> None:
-    """Let threads of numerical libraries wait without burning their core, unless the user has said how they shall wait.
-
-    By default GNU OpenMP (torch) spins for a long time at the end of every parallel loop. Where another process wants a core, on
-    a laptop in use or a shared server, the loops then wait for spinning threads: training steps of a small network took 4 to 8
-    times as long in measurements on two busy cores, and up to twice as long the other way round on two idle ones.
-
-    Has to be called before torch is loaded; later it has no effect.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-
-
 def give_back_memory() -> None:
     """Return memory that is free to the system. The C library of most Linux systems (glibc) keeps it for later, in pieces."""
     if sys.platform == "linux":

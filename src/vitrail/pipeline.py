@@ -18,7 +18,7 @@ from vitrail.auditing import audit, find_images
 from vitrail.comparing import ComparisonResult, compare_runs, comparison_folder, comparison_summary
 from vitrail.continuing import continued_study
 from vitrail.energy import Meter, check_energy
-from vitrail.engine import WorkerPool, share_cores
+from vitrail.engine import WorkerPool
 from vitrail.errors import Problem, StudyError, UsageError
 from vitrail.evaluation import check_threshold
 from vitrail.explanation.grading import check_explanation
@@ -85,7 +85,6 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
     """
     from vitrail.reporting import write_report  # needs the extra [train], as training does; audits work without it
 
-    share_cores()
     study = plain_study(study)
     check_places(study)
     find_images(study)  # a wrong folder is told at once: what checks the models takes seconds to load
@@ -154,7 +153,6 @@ def plan(study: Study, *, budget: float = 20 * 60, backbone: str = "", fresh: bo
     """
     from vitrail.planning import decide, drawn_groups, facts_of, load_measured, measure, outline, validation_choice
 
-    share_cores()
     study = plain_study(study)
     check_places(study)
     find_images(study)
@@ -204,7 +202,6 @@ def search(study: Study, *, fresh: bool = False, progress: Progress = SILENT) ->
         UsageError: The folder or the study cannot be used.
         AuditStopped: The study is strict and error-level findings stand.
     """
-    share_cores()
     study = plain_study(study)
     check_places(study)
     find_images(study)

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from explanation_models import whole_image
-from explanation_networks import family, pixels_for
+from explanation_networks import FAMILIES, family, pixels_for
 from test_gradients import torch_twin
 
 from vitrail.errors import UsageError
 from vitrail.explanation import EXPLAINERS, explain_batch
+from vitrail.explanation import passes as passes_module
 from vitrail.explanation.class_activation import resize_bilinear
 from vitrail.explanation.graph import network_graph
 from vitrail.explanation.layers import network_layers
@@ -167,25 +168,44 @@ def test_a_layer_that_the_logits_do_not_see_is_said():
     assert not any("zero everywhere" in warning for warning in fine.warnings)
 
 
-def test_only_the_tail_is_differentiated(monkeypatch):
-    """Of a layer alone nothing before it is recorded."""
+def test_what_comes_before_a_layer_is_not_differentiated(monkeypatch):
+    """Torch goes on from a late layer; of an early one it begins at the input, and records from the layer on."""
     model = family("cnn-hidden")
     pixels = pixels_for(model)
     graph = network_graph(model.network)
     assert network_layers(model.network).default is not None  # found before
-    recorded = []
+    asked(model, ("gradient",), pixels)  # held against the package before, too
+    begun = []
     before = graph.run
 
     def run(feeds, wanted=("logits",), **wishes):
-        found = before(feeds, (*wanted, graph.nodes[0].outputs[0]), **wishes)
-        recorded.append(found[graph.nodes[0].outputs[0]].requires_grad)
-        return found
+        begun.append({name: value.requires_grad for name, value in feeds.items()})
+        return before(feeds, wanted, **wishes)
 
     monkeypatch.setattr(graph, "run", run)
     asked(model, ("layer-cam",), pixels, layer="activations")
-    assert recorded == [False]
+    assert begun.pop() == {"activations": True}
+    asked(model, ("layer-cam",), pixels, layer=network_layers(model.network).layers[0].name)
+    assert begun.pop() == {"pixels": False}
     asked(model, ("gradient",), pixels)
-    assert recorded == [False, True]
+    assert begun.pop() == {"pixels": True} and not begun
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "dense"])
+@pytest.mark.parametrize("quantity", ["logit", "probability"])
+def test_going_on_from_a_late_layer_gives_what_beginning_anew_gives(name, quantity, monkeypatch):
+    model = family(name)
+    pixels = pixels_for(model, 3)
+    late = [layer.name for layer in network_layers(model.network).layers[-12::4]]
+    methods = ("grad-cam", "layer-cam")
+    for layer in dict.fromkeys(("", *late)):
+        gone_on = asked(model, methods, pixels, ("a", "b", "a"), layer=layer, quantity=quantity)
+        with monkeypatch.context() as patch:
+            patch.setattr(passes_module, "LATE", -1.0)
+            anew = asked(model, methods, pixels, ("a", "b", "a"), layer=layer, quantity=quantity)
+        for method in methods:
+            scale = np.abs(anew[method]).max() + 1e-12
+            np.testing.assert_allclose(gone_on[method], anew[method], atol=1e-3 * scale, rtol=0, err_msg=f"{layer} {method}")
 
 
 @pytest.mark.parametrize("method", ["cam", "grad-cam", "layer-cam"])

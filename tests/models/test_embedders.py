@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from models_recipes import GREY, pixels_of
 
 from vitrail.errors import PackageError
-from vitrail.models import DescriptorEmbedder, OnnxEmbedder
+from vitrail.models import DescriptorEmbedder, OnnxEmbedder, embedders
 from vitrail.models.embedders import load_embedder
 from vitrail.models.texture import ANGLES, DIMENSION, DISTANCES, texture
+from vitrail.preprocess import normalise
+from vitrail.records import NetworkParts
 
 
 def test_pixels_are_the_scaled_grey_image():
@@ -174,6 +176,27 @@ def test_the_fingerprint_changes_with_the_recipe_and_the_weights(halves, kind, t
 def test_there_are_no_maps_without_feature_maps(halves):
     trunk, _ = halves["cnn"]
     assert OnnxEmbedder(trunk.path, trunk.recipe, "none").embed_with_maps(pixels_of(trunk.recipe, count=1)) is None
+
+
+def test_values_inside_are_those_of_the_whole_network(halves, monkeypatch):
+    import onnx
+    import torch
+
+    from vitrail.explanation.graph import INPUT, NetworkGraph
+
+    trunk, _ = halves["cnn"]
+    pixels = pixels_of(trunk.recipe, count=40)  # more than go together
+    inner = next(node.output[0] for node in onnx.load(str(trunk.path)).graph.node if node.op_type == "Conv")
+    head = np.zeros((2, trunk.embed(pixels[:1]).shape[1]), np.float32), np.zeros(2, np.float32)
+    graph = NetworkGraph(NetworkParts(trunk.path, trunk.recipe, trunk.pooling, (head[0],), (head[1],), ()))
+    for names in ((inner,), (inner, "activations"), (inner,)):
+        values = trunk.values_inside(pixels, names)
+        expected = graph.run({INPUT: torch.from_numpy(normalise(pixels, trunk.recipe))}, names)
+        assert tuple(values) == names
+        for name in names:
+            np.testing.assert_allclose(values[name], expected[name], atol=1e-4)
+    monkeypatch.setattr(embedders, "LARGE", 0)
+    assert trunk.values_inside(pixels, (inner,)) is None, "a second copy of a large network is not made"
 
 
 def test_unknown_kinds_and_damaged_graphs_are_refused_by_name(tmp_path):

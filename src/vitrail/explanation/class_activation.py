@@ -215,11 +215,15 @@ def resize_bilinear(cells: npt.NDArray[np.float64], *, height: int, width: int) 
     Returns:
         Shape (height, width) or (n, height, width), float32; beyond the outermost centres the nearest value holds.
     """
-    enlarged = _interpolation(cells.shape[-2], height) @ cells @ _interpolation(cells.shape[-1], width).T
-    return enlarged.astype(np.float32)
+    values = np.asarray(cells, dtype=np.float64)
+    above, below, share = _neighbours(values.shape[-2], height)
+    rows = values[..., above, :] * (1 - share[:, np.newaxis]) + values[..., below, :] * share[:, np.newaxis]
+    left, right, share = _neighbours(values.shape[-1], width)
+    return (rows[..., left] * (1 - share) + rows[..., right] * share).astype(np.float32)
 
 
-def _interpolation(cells: int, pixels: int) -> npt.NDArray[np.float64]:
-    """Return the weights (pixels, cells) of linear interpolation between cell centres; rows sum to 1."""
+def _neighbours(cells: int, pixels: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Return for each of so many pixels the cells whose centres it lies between, and the share of the second."""
     positions = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
-    return np.maximum(0.0, 1.0 - np.abs(positions[:, np.newaxis] - np.arange(cells)))
+    first = positions.astype(np.intp)
+    return first, np.minimum(first + 1, cells - 1), positions - first

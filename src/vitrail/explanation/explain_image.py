@@ -83,7 +83,7 @@ def explain_file(
 
     An ensemble is asked as one model that has nothing but scores. Only where its members see different parts of an image, the map
     is the weighted mean of their occlusion maps, each brought to the image's own geometry. Where scores are averaged over views,
-    the map is of the plain one. The score is always that of the package.
+    the map is of the plain one. The score is that of the package, up to rounding.
 
     Args:
         package: A loaded package.

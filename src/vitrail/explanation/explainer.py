@@ -100,6 +100,15 @@ class ScoresWithMaps(Protocol):
         ...
 
 
+@runtime_checkable
+class GivesValues(Protocol):
+    """A model that gives values inside its network without torch, so that only what comes after them is computed there."""
+
+    def values_inside(self, pixels: ByteArray, names: tuple[str, ...]) -> Mapping[str, FloatArray] | None:
+        """Return values by their names in the graph, (n, ...); ``None`` of a large network."""
+        ...
+
+
 class Passes(Protocol):
     """What one forward and one backward pass over the images of a question give, and a second, guided way back where it is
     wanted. Computed when first asked for, and kept.
@@ -158,7 +167,7 @@ class Question:
         pixels: The model's inputs before scaling, uint8 of shape (n, size, size, channels), read-only.
         placements: Where those pixels stand in each original image, and which of them are padding.
         targets: Index of the class that is explained, per image.
-        scores: The package's own scores, shape (n, classes).
+        scores: The package's scores, up to rounding, shape (n, classes).
         seed: All randomness comes from it and from the image itself: see :meth:`generator`.
         quantity: What is explained: the logit of the class, its probability, or its logit minus the largest other logit.
         layer: Layer whose maps are asked for, by name; empty: the method's own choice.

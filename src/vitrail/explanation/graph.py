@@ -47,6 +47,7 @@ class NetworkGraph:
     Attributes:
         parts: The same.
         nodes: The operations in the order in which they run: the trunk, then the dense layers of the head (``head.0``...).
+        agrees: Whether its scores were found to be those of the package.
 
     Raises:
         UnknownOperator: The trunk has one that is not in ``OPERATORS``.
@@ -64,6 +65,8 @@ class NetworkGraph:
                 self._constants[node.inputs[1]] = kernel.contiguous(memory_format=torch.channels_last)
         self._maker = {output: number for number, node in enumerate(self.nodes) for output in node.outputs}
         self._plans: dict[tuple[frozenset[str], tuple[str, ...]], tuple[int, ...]] = {}
+        self._sizes: dict[tuple[int, ...], dict[str, Tensor]] = {}
+        self.agrees = False
 
     # ---------------------------------------------------------------- reading
 
@@ -209,8 +212,10 @@ class NetworkGraph:
         """
         self.parts.make_room()
         asked = tuple(dict.fromkeys((*wanted, *leaves)))
-        plan = self._plan(frozenset(feeds), asked)
-        values = dict(feeds)
+        whole = INPUT in feeds and not rules and not weights
+        sizes = self._sizes.setdefault(tuple(feeds[INPUT].shape), {}) if whole else {}
+        plan = self._plan(frozenset((*feeds, *sizes)), asked)
+        values = {**sizes, **feeds}
         constants = self._constants if not weights else {**self._constants, **weights}
         last_use = {name: number for number in plan for name in self.nodes[number].inputs}
         kept = set(asked)
@@ -227,6 +232,8 @@ class NetworkGraph:
             for name, value in zip(node.outputs, answer if isinstance(answer, tuple) else (answer,), strict=False):
                 begins = name in leaves and not value.requires_grad
                 values[name] = value.detach().requires_grad_() if begins else value
+                if name in self._of_sizes:
+                    sizes[name] = values[name]
             for name in set(node.inputs):
                 if last_use[name] == number and name not in kept and name not in feeds:
                     values.pop(name, None)
@@ -251,10 +258,31 @@ class NetworkGraph:
         self._plans[(fed, asked)] = plan
         return plan
 
+    @cached_property
+    def _of_sizes(self) -> frozenset[str]:
+        """Names of values that depend on the shape of the input, and on nothing that it shows or that was learned: they are kept
+        from run to run.
+        """
+        found: set[str] = set()
+        for node in self.nodes:
+            constant = (self._constants.get(name) for name in node.inputs if name and name not in found)
+            if node.operator == "Shape" or all(one is not None and _is_setting(one) for one in constant):
+                found.update(node.outputs)
+        return frozenset(found)
+
+    @cached_property
+    def _of_input(self) -> frozenset[str]:
+        """Names of values that depend on the input, be it on its shape alone."""
+        found = {INPUT}
+        for node in self.nodes:
+            if found & set(node.inputs):
+                found.update(node.outputs)
+        return frozenset(found)
+
     def cut(self, value: str, wanted: str = LOGITS) -> tuple[str, ...]:
         """Return what must be fed beside a value to compute what is wanted without what lies before the value.
 
-        These are values that the rest of the network takes and that do not depend on ``value``: shortcuts around it.
+        These are values that the rest of the network takes and that depend on the input but not on ``value``: shortcuts past it.
         """
         after = {value}
         for node in self.nodes:
@@ -265,12 +293,21 @@ class NetworkGraph:
             if needed & set(node.outputs) and value not in node.outputs:
                 varying = [name for name in node.inputs if name and name not in self._constants]
                 needed |= after.intersection(varying)
-                fringe += [name for name in varying if name not in after]
+                fringe += [name for name in varying if name not in after and name in self._of_input]
         return tuple(dict.fromkeys(fringe))
+
+    def share_after(self, values: Collection[str]) -> float:
+        """Return which share of the operations is needed to get from some values to the logits, 0..1."""
+        return len(self._plan(frozenset(values), (LOGITS,))) / len(self.nodes)
 
 
 def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
     return torch.from_numpy(np.array(array))
+
+
+def _is_setting(value: Tensor) -> bool:
+    """Return whether a constant is a number or a list of whole numbers: part of the calculation of sizes."""
+    return value.ndim == 0 or not value.is_floating_point()
 
 
 def _attribute(value: Any) -> Any:

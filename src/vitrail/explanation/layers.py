@@ -21,36 +21,14 @@ from vitrail.explanation.onnx_operators import OPERATORS, Node, Rule
 from vitrail.records import NetworkParts
 
 _PROBE_IMAGES = 2
-_KEEPING = frozenset(
-    {
-        *(
-            "Abs",
-            "BatchNormalization",
-            "Cast",
-            "Clip",
-            "Dropout",
-            "Elu",
-            "Erf",
-            "Exp",
-            "Gelu",
-            "GroupNormalization",
-            "HardSigmoid",
-        ),
-        *(
-            "HardSwish",
-            "Identity",
-            "InstanceNormalization",
-            "LayerNormalization",
-            "LeakyRelu",
-            "Mish",
-            "Neg",
-            "Pow",
-            "Relu",
-            "Selu",
-        ),
-        *("Sigmoid", "Softplus", "Sqrt", "Swish", "Tanh"),
-    }
-)
+# fmt: off
+_KEEPING = frozenset((
+    "Abs", "BatchNormalization", "Cast", "Clip", "Dropout", "Elu", "Erf", "Exp", "Gelu", "GroupNormalization",
+    "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LayerNormalization", "LeakyRelu", "Mish", "Neg",
+    "Pow", "Relu", "Selu", "Sigmoid", "Softplus", "Sqrt", "Swish", "Tanh",
+))
+# fmt: on
+"""Operators that work place by place, or on maps as a whole."""
 _MIXING = frozenset(("Add", "Sub", "Mul", "Div", "Where", "Max", "Min", "Sum"))
 
 
@@ -238,6 +216,20 @@ class Layers:
             sizes = [self._shape(name, shapes)[1] for name in node.inputs]
             return replace(layout, prefix=layout.prefix + sum(sizes[:place]), suffix=layout.suffix + sum(sizes[place + 1 :]))
         return None
+
+    def is_of_images(self, value: str) -> bool:
+        """Return whether the first axis of a value is the images': no size, and nothing that lies in windows."""
+        shape = self._probe[0].get(value, ())
+        return len(shape) > 1 and shape[0] == _PROBE_IMAGES
+
+    @cached_property
+    def one_token(self) -> dict[str, Rule]:
+        """What nodes do instead so that nothing is computed of tokens that nobody reads; see
+        :func:`~vitrail.explanation.one_token.one_token_rules`.
+        """
+        from vitrail.explanation.one_token import one_token_rules
+
+        return one_token_rules(self.graph, self._probe[0])
 
     # ---------------------------------------------------------------- for people
 

@@ -1,16 +1,17 @@
 """What several methods share: one forward pass and one backward pass of the images, for all that they want.
 
-Where only the last feature maps are wanted, nothing is differentiated but the head, in closed form and without torch. Where more
-is wanted, the network's graph runs once, and one call of autograd gives the gradients at the input, at a layer and at the
-attention. Guided backpropagation goes back through the same recorded pass a second time.
+Where only the last feature maps are wanted, nothing is differentiated but the head, in closed form and without torch. Where a
+layer's maps are wanted that lie late in the network, ONNX Runtime computes up to them, and only what comes after them runs in
+torch. Where more is wanted, the network's graph runs once, and one call of autograd gives the gradients at the input, at a layer
+and at the attention. Guided backpropagation goes back through the same recorded pass a second time. The pass that goes back gives
+the scores, too, where all images go through the graph together.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Collection
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,14 +19,13 @@ import numpy.typing as npt
 
 from vitrail.errors import PackageError, UsageError
 from vitrail.explanation.closed_form import has_closed_form, last_maps_and_gradient, maps_and_vector
-from vitrail.explanation.explainer import ExplainableModel, Scores, Want
+from vitrail.explanation.explainer import ExplainableModel, GivesValues, Scores, ScoresWithMaps, Want
 from vitrail.records import ByteArray, FloatArray, IntArray, NetworkParts, Quantity
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from vitrail.explanation.graph import NetworkGraph
     from vitrail.explanation.layers import AttentionPlace, Layer, Layers
+    from vitrail.explanation.recorded_pass import Found, RecordedPass
 
 Precise = npt.NDArray[np.float64]
 
@@ -35,6 +35,8 @@ ATTENTION_BYTES = 200_000_000
 """Attention that is kept at a time: of more images than that, some are explained after the others."""
 SAME_ANSWER = 1e-3
 """Largest difference of a score between the package and its graph."""
+LATE = 0.5
+"""A layer is late where at most this share of the network's operations comes after it: it is faster to go on from there."""
 
 
 class SharedPasses:
@@ -44,34 +46,89 @@ class SharedPasses:
     Args:
         model: Whose answers are explained.
         pixels: uint8, shape (n, size, size, channels).
-        targets: Class per image.
-        scores: The package's scores, shape (n, classes).
+        targets: Class per image; ``None``: see :meth:`aim`.
+        scores: The package's scores, shape (n, classes); ``None``: they are found on the way, see :attr:`scores`.
         quantity: What is differentiated.
         wants: What the methods will ask for.
         layer: Layer by name; empty: the default.
-        last: Last feature maps (n, C, h, w) and embeddings (n, D), where they came with the scores.
     """
 
     def __init__(
         self,
         model: ExplainableModel,
         pixels: ByteArray,
-        targets: IntArray,
-        scores: Scores,
+        targets: IntArray | None = None,
+        scores: Scores | None = None,
         *,
         quantity: Quantity = "logit",
         wants: Collection[Want] = (),
         layer: str = "",
-        last: tuple[FloatArray, FloatArray] | None = None,
     ) -> None:
         self.model = model
         self.pixels = pixels
-        self.targets = targets
-        self.scores = scores
         self.quantity = quantity
         self.wants = frozenset(wants)
         self.named = layer
-        self.last = last
+        self._targets = targets
+        self._given = scores
+        self._last: tuple[FloatArray, FloatArray] | None = None
+        self._ahead: RecordedPass | None = None
+
+    @property
+    def targets(self) -> IntArray:
+        """The class that is explained, per image."""
+        if self._targets is None:
+            raise ValueError("the shared passes were not told which classes to explain: call aim first")
+        return self._targets
+
+    def aim(self, targets: IntArray) -> None:
+        """Say which class of each image is explained, once its scores are known."""
+        self._targets = targets
+
+    @cached_property
+    def scores(self) -> Scores:
+        """The model's scores, shape (n, classes): those that were given, or of the run that gives what the methods want (the same
+        up to rounding).
+        """
+        if self._given is not None:
+            return self._given
+        found = self._scores_with_more()
+        return self.model.scores(self.pixels) if found is None else found
+
+    @property
+    def scores_serve(self) -> bool:
+        """Whether the run that gave the scores gave more, so that its time is the methods'."""
+        _ = self.scores
+        return self._last is not None or self._ahead is not None
+
+    def _scores_with_more(self) -> Scores | None:
+        """Return the scores and keep what came with them; ``None`` where no run gives more."""
+        if not self.wants:
+            return None
+        if self.closed_form:
+            with_maps = self.model.scores_with_maps(self.pixels) if isinstance(self.model, ScoresWithMaps) else None
+            if with_maps is None:
+                return None
+            self._last = with_maps[1:]
+            return with_maps[0]
+        if len(self.pixels) > self._together or self._plain is not self.model:
+            return None
+        self._ahead = self._recorded(slice(0, len(self.pixels)))
+        return self._ahead.scores
+
+    @cached_property
+    def _late(self) -> tuple[str, ...]:
+        """Return the values from which the network can go on where nothing before a late layer is asked for; empty: it must begin
+        at the input.
+        """
+        from vitrail.explanation.graph import INPUT
+
+        if not self.wants <= {"feature maps", "feature map gradient"}:
+            return ()
+        names = (self.layer.value, *self.graph.cut(self.layer.value))
+        if INPUT in names or not all(map(self._layers.is_of_images, names)):
+            return ()
+        return names if self.graph.share_after(names) <= LATE else ()
 
     @cached_property
     def closed_form(self) -> bool:
@@ -164,10 +221,8 @@ class SharedPasses:
 
     def prepare(self) -> None:
         """Compute now what was announced, so that its time is nobody's in particular."""
-        if self.closed_form:
-            _ = self._closed
-        elif self.wants:
-            _ = self._found
+        if self.wants:
+            _ = self._closed if self.closed_form else self._found
 
     def _maps(self, layer: str) -> tuple[FloatArray, FloatArray]:
         if layer != self.named:
@@ -183,7 +238,7 @@ class SharedPasses:
                 int(target),
                 self.scores[image],
                 self.quantity,
-                found=None if self.last is None else (self.last[0][image], self.last[1][image]),
+                found=None if self._last is None else (self._last[0][image], self._last[1][image]),
             )
             for image, target in enumerate(self.targets)
         ]
@@ -191,136 +246,60 @@ class SharedPasses:
         return maps, gradients
 
     @cached_property
-    def _found(self) -> _Found:
-        together = self.graph.images_per_pass if len(self.pixels) > 1 else 1
-        parts = [self._chunk(start, together) for start in range(0, len(self.pixels), together)]
-        if len(parts) == 1:
-            return parts[0]
+    def _found(self) -> Found:
+        from vitrail.explanation.recorded_pass import joined
 
-        attentions = zip(*(part.attentions for part in parts), strict=True)
-        speaking = zip(*(part.speaking_attentions for part in parts), strict=True)
-        return _Found(
-            input_gradient=np.concatenate([part.input_gradient for part in parts]),
-            guided_gradient=np.concatenate([part.guided_gradient for part in parts]),
-            maps=np.concatenate([part.maps for part in parts]),
-            map_gradient=np.concatenate([part.map_gradient for part in parts]),
-            attentions=tuple(np.concatenate(of_place) for of_place in attentions),
-            speaking_attentions=tuple(np.concatenate(of_place) for of_place in speaking),
-            token_norms=np.concatenate([part.token_norms for part in parts]),
-        )
+        return joined([self._chunk(start) for start in range(0, len(self.pixels), self._together)])
 
-    def _chunk(self, start: int, images: int) -> _Found:
-        """Send some images forth and back once, and back once more where a guided gradient is wanted."""
-        import torch
+    @property
+    def _together(self) -> int:
+        """How many images go through the graph together."""
+        return self.graph.images_per_pass if len(self.pixels) > 1 else 1
 
-        from vitrail.explanation.graph import INPUT, LOGITS, explained
-        from vitrail.explanation.guided import WayBack
+    def _recorded(self, chunk: slice) -> RecordedPass:
+        """Send some images forth, in torch from a late layer on where that is all that is asked for."""
+        from vitrail.explanation.recorded_pass import RecordedPass
 
-        chunk = slice(start, start + images)
-        inputs = self.graph.scaled(self.pixels[chunk])
-        of_layer = [self.layer.value] if self.wants & {"feature maps", "feature map gradient"} else []
-        attending = bool(self.wants & {"attention", "attention gradient"})
-        of_attention = [place.softmax for place in self.places] if attending else []
-        of_gradient = of_attention if "attention gradient" in self.wants else []
-        stream = self._layers.stream if attending else None
-        of_input, guided = "input gradient" in self.wants, "guided gradient" in self.wants
-        of_map_gradient = of_layer if "feature map gradient" in self.wants else []
-        leaves = (*of_map_gradient, *of_gradient)
-        plain = [name for name in (*of_layer, *of_attention, *([] if stream is None else [stream.value])) if name not in leaves]
-        way = WayBack()
-        rules = way.rules(self.graph) if guided else None
-        values = self.graph.run({INPUT: inputs.requires_grad_(of_input or guided)}, (LOGITS, *plain), leaves=leaves, rules=rules)
-        logits = values[LOGITS]
-        if start == 0:
-            self._check(logits[:1])
-        values[INPUT] = inputs
-        total = explained(logits, self.targets[chunk], self.quantity).sum()
-        wanted = [*([INPUT] if of_input else []), *of_map_gradient]
-        gradients, speaking = _sent_back(total, values, wanted, of_gradient, again=guided)
-        nothing = np.zeros((len(inputs), 0), dtype=np.float32)
-        input_gradient = gradients[INPUT].numpy() if of_input else nothing
-        way.guided = True
-        guided_gradient = torch.autograd.grad(total, inputs)[0].numpy() if guided else nothing
-        maps = map_gradient = nothing
-        if of_layer:
-            value, layout = values[of_layer[0]], self.layer.layout
-            maps = layout.maps(value.detach()).numpy()
-            map_gradient = layout.maps(gradients[of_layer[0]]).numpy() if of_map_gradient else nothing
-        norms = nothing if stream is None else stream.layout.maps(values[stream.value].detach()).norm(dim=1).flatten(1).numpy()
-        return _Found(
-            input_gradient,
-            guided_gradient,
-            maps,
-            map_gradient,
-            tuple(values[name].detach().numpy() for name in of_attention),
-            tuple(speaking[name] for name in of_gradient),
-            norms,
-        )
+        self._check()
+        pixels, names = self.pixels[chunk], self._late
+        begin = self.model.values_inside(pixels, names) if names and isinstance(self.model, GivesValues) else None
+        return RecordedPass(self._layers, self.wants, self.named, pixels=pixels, begin=begin)
 
-    def _check(self, logits: Tensor) -> None:
-        """Hold the graph against the package: what is explained must be what answers."""
-        plain = getattr(self.model, "plain", self.model)
-        expected = self.scores[:1] if plain is self.model else plain.scores(self.pixels[:1])
-        self.graph.parts.make_room()
-        difference = float(np.abs(logits.detach().double().softmax(dim=1).numpy() - expected).max())
-        if not difference <= SAME_ANSWER:
+    def _chunk(self, start: int) -> Found:
+        """Send some images forth and back."""
+        chunk = slice(start, start + self._together)
+        recorded, self._ahead = self._ahead or self._recorded(chunk), None
+        if self._plain is self.model:
+            self._hold(recorded.scores, self.scores[chunk])
+        return recorded.back(self.targets[chunk], self.quantity)
+
+    @property
+    def _plain(self) -> ExplainableModel:
+        """The model without test-time augmentation: what its network says."""
+        plain: ExplainableModel = getattr(self.model, "plain", self.model)
+        return plain
+
+    def _check(self) -> None:
+        """Hold the graph against the package, once, by a drawn image and the first of the question."""
+        from vitrail.explanation.graph import INPUT, LOGITS
+
+        graph = self.graph
+        if graph.agrees:
+            return
+        drawn = np.random.default_rng(0).integers(0, 256, (1, *self.pixels.shape[1:]), dtype=np.uint8)
+        images = np.concatenate([drawn, self.pixels[:1]])
+        expected = self._plain.scores(images)
+        self._hold(graph.run({INPUT: graph.scaled(images)})[LOGITS].double().softmax(dim=1).numpy(), expected)
+        graph.agrees = bool(np.isfinite(expected).all())
+
+    def _hold(self, found: Scores, expected: Scores) -> None:
+        """Compare scores: what is explained must be what answers. Scores that are not finite are told elsewhere."""
+        difference = float(np.abs(found - expected).max())
+        if np.isfinite(expected).all() and not difference <= SAME_ANSWER:
             raise PackageError(
                 f"{self.model.name}: its network, rebuilt for gradients, gives other scores than the package (difference "
                 f"{difference:.4f}, allowed {SAME_ANSWER}). Use a method that needs nothing but scores, such as occlusion."
             )
-
-
-def _sent_back(
-    total: Tensor, values: dict[str, Tensor], wanted: Sequence[str], attentions: Sequence[str], *, again: bool
-) -> tuple[dict[str, Tensor], dict[str, Precise]]:
-    """Return gradients by the name of a value, and what of attention raises the total.
-
-    Gradients at the attention are as large as the attention itself: each is let go as soon as it was used.
-
-    Args:
-        total: What is differentiated.
-        values: Recorded values by name.
-        wanted: Values whose gradients are returned.
-        attentions: Values of which it is returned how far they raise the total.
-        again: Whether the recorded pass will be needed once more.
-    """
-    import torch
-
-    gradients = {name: torch.zeros_like(values[name]) for name in wanted}
-    speaking = {name: np.zeros((len(values[name]), *values[name].shape[2:])) for name in attentions}
-
-    def note(name: str, gradient: Tensor) -> None:
-        speaking[name] = speaking_attention(values[name].detach().numpy(), gradient.numpy())
-
-    hooks = [values[name].register_hook(partial(note, name)) for name in attentions]  # type: ignore[no-untyped-call]
-    # On the way to where the recording begins, everything recorded is passed.
-    begins = [name for name, value in values.items() if attentions and value.is_leaf and value.requires_grad]
-    sources = dict.fromkeys((*wanted, *begins))
-    if sources:
-        found = torch.autograd.grad(total, [values[name] for name in sources], allow_unused=True, retain_graph=again)
-        gradients |= {name: one for name, one in zip(sources, found, strict=True) if one is not None}
-    for hook in hooks:
-        hook.remove()
-    return gradients, speaking
-
-
-def speaking_attention(attention: FloatArray, gradient: FloatArray) -> Precise:
-    """Return ``E = mean over heads of max(0, A * dy/dA)``, (n, tokens, tokens), from both of shape (n, heads, tokens, tokens)."""
-    total = np.zeros((len(attention), *attention.shape[2:]))
-    for head in range(attention.shape[1]):  # head by head: the product of all of them is as large as the attention itself
-        total += np.maximum(attention[:, head] * gradient[:, head], 0)
-    return np.asarray(total / attention.shape[1])
-
-
-@dataclass(frozen=True)
-class _Found:
-    input_gradient: FloatArray
-    guided_gradient: FloatArray
-    maps: FloatArray
-    map_gradient: FloatArray
-    attentions: tuple[FloatArray, ...]
-    speaking_attentions: tuple[Precise, ...]
-    token_norms: FloatArray
 
 
 # ---------------------------------------------------------------------------------------------------- what a model has

@@ -16,8 +16,7 @@ from vitrail.errors import PackageError, UsageError
 from vitrail.explanation.activation_maps import ActivationMaps
 from vitrail.explanation.attention import AttentionMap, AttentionRollout, GradientRollout, check_attention_layer
 from vitrail.explanation.class_activation import Cam, GradCam, GradCamPlusPlus, HiResCam, LayerCam
-from vitrail.explanation.closed_form import has_closed_form
-from vitrail.explanation.explainer import ExplainableModel, Explainer, Question, Relevance, ScoresWithMaps, Want
+from vitrail.explanation.explainer import ExplainableModel, Explainer, Question, Relevance, Want
 from vitrail.explanation.gradients import Gradient, GradientTimesInput, GuidedBackpropagation
 from vitrail.explanation.occlusion import Occlusion
 from vitrail.explanation.package_model import why_not
@@ -137,7 +136,10 @@ def _ask(
 ) -> dict[str, tuple[Explanation, ...]]:
     """Ask all methods about as many images as go through the model together; see :func:`explain_batch`."""
     start = time.perf_counter()
-    scores, last = _scores_and_maps(model, pixels, wants, layer)
+    # A method that compares scores with those of changed images gets both from the same door.
+    compared = model.scores(pixels) if not all(explainer.wants for explainer in asked.values()) else None
+    passes = SharedPasses(model, pixels, scores=compared, quantity=quantity, wants=wants, layer=layer)
+    scores = passes.scores
     for image, of_image in zip(images, scores, strict=True):
         if not np.isfinite(of_image).all():
             raise PackageError(
@@ -145,11 +147,9 @@ def _ask(
             )
     predicted = decide(scores, model.classes, decision)
     indices = predicted if targets is None else np.array([model.classes.index(target) for target in targets], dtype=np.int64)
-    shared = None
-    if wants:
-        start = start if last is not None else time.perf_counter()  # the scores are nobody's unless maps came with them
-        shared = SharedPasses(model, pixels, indices, scores, quantity=quantity, wants=wants, layer=layer, last=last)
-        shared.prepare()
+    start = start if passes.scores_serve else time.perf_counter()  # the scores are nobody's unless more came with them
+    passes.aim(indices)
+    passes.prepare()
     preparing = time.perf_counter() - start
     question = Question(
         pixels=_read_only(pixels),
@@ -160,7 +160,7 @@ def _ask(
         quantity=quantity,
         layer=layer,
         background=background,
-        shared=shared,
+        shared=passes if wants else None,
     )
     answers = {}
     for name, explainer in asked.items():
@@ -314,18 +314,6 @@ def _check_pixels(
         )
     for target in targets or ():
         check_question(model.name, model.classes, method=None, target=target)
-
-
-def _scores_and_maps(
-    model: ExplainableModel, pixels: ByteArray, wants: frozenset[Want], layer: str
-) -> tuple[npt.NDArray[np.float64], tuple[FloatArray, FloatArray] | None]:
-    """Return scores and, where the methods need nothing else and one run gives both, last feature maps and embeddings."""
-    if wants and has_closed_form(model, wants, layer) and isinstance(model, ScoresWithMaps):
-        found = model.scores_with_maps(pixels)
-        if found is not None:
-            scores, maps, embeddings = found
-            return scores, (maps, embeddings)
-    return model.scores(pixels), None
 
 
 def _read_only(pixels: ByteArray) -> ByteArray:

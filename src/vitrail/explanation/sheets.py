@@ -146,15 +146,7 @@ def _asked(
     """Return the passes of one image, the class that they are about, and its score."""
     if target is not None and target not in model.classes:
         raise UsageError(f"class to explain: {model.name} does not know {target!r}. Choose one of: {', '.join(model.classes)}.")
-    scores = model.scores(pixels[np.newaxis])
-    index = int(scores[0].argmax()) if target is None else model.classes.index(target)
-    passes = SharedPasses(
-        model,
-        pixels[np.newaxis],
-        np.array([index]),
-        scores,
-        quantity=quantity,
-        wants=wants,
-        layer=layer,
-    )
-    return passes, model.classes[index], float(scores[0, index])
+    passes = SharedPasses(model, pixels[np.newaxis], quantity=quantity, wants=wants, layer=layer)
+    index = int(passes.scores[0].argmax()) if target is None else model.classes.index(target)
+    passes.aim(np.array([index]))
+    return passes, model.classes[index], float(passes.scores[0, index])

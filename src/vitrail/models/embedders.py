@@ -117,6 +117,7 @@ class OnnxEmbedder:
         self.path = path
         self.recipe = recipe
         self.pooling = pooling
+        self._up_to: tuple[tuple[str, ...], Any] | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -125,6 +126,21 @@ class OnnxEmbedder:
 
     @cached_property
     def _session(self) -> Any:
+        return self._opened(str(self.path))
+
+    def _session_up_to(self, names: tuple[str, ...]) -> Any:
+        """Return a session that ends with values inside the network; the last one is kept, with weights of its own."""
+        kept = self._up_to
+        if kept is None or kept[0] != names:
+            import onnx
+
+            model = onnx.load(str(self.path))
+            del model.graph.output[:]
+            model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+            self._up_to = kept = names, self._opened(model.SerializeToString())
+        return kept[1]
+
+    def _opened(self, graph: str | bytes) -> Any:
         import onnxruntime
 
         from vitrail.engine import available_cores
@@ -132,12 +148,14 @@ class OnnxEmbedder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = available_cores()
         options.log_severity_level = 3
+        # Its threads would go on turning after a run, on the cores that torch computes with next.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if self._is_large:
             # Planned as one block of memory, the weights as they were read would stay beside the copies that are computed with.
             options.enable_mem_pattern = False
             give_back_memory()
         try:
-            return onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises many kinds, all of them meaning: this file is no usable graph
             raise PackageError(f"{self.path}: ONNX Runtime cannot load it ({error}). Make the package again.") from error
 
@@ -191,6 +209,23 @@ class OnnxEmbedder:
             inputs = {"pixels": normalise(pixels[start : start + BATCH], self.recipe)}
             parts.append(self._session.run(["activations", "embedding"], inputs))
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+    def values_inside(self, pixels: ByteArray, names: tuple[str, ...]) -> dict[str, FloatArray] | None:
+        """Return values inside the network, computed as far as they need. Needs the package ``onnx``.
+
+        Args:
+            pixels: uint8, shape (n, size, size, channels).
+            names: Names of values in the ONNX graph whose first axis is the images'.
+
+        Returns:
+            Values by name, float32; ``None`` of a large network, of which no second copy is made.
+        """
+        if self._is_large:
+            return None
+        session = self._session_up_to(names)
+        batches = (pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH))
+        parts = [session.run(names, {"pixels": normalise(batch, self.recipe)}) for batch in batches]
+        return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(names)}
 
     def save(self, folder: Path) -> dict[str, Any]:
         """See :class:`Embedder`."""

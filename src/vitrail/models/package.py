@@ -198,6 +198,13 @@ class ModelPackage(Package):
         found = self.embedder.embed_all_with_maps(pixels)
         return None if found is None else (self.head.scores(found[1]), *found)
 
+    def values_inside(self, pixels: ByteArray, names: tuple[str, ...]) -> dict[str, FloatArray] | None:
+        """Return values inside the network by name, (n, ...), for pixels (n, size, size, channels).
+
+        ``None`` without a network, and of a large one.
+        """
+        return self.embedder.values_inside(pixels, names) if isinstance(self.embedder, OnnxEmbedder) else None
+
     def embedding_gradient(self, embedding: FloatArray, target: int) -> FloatArray:
         """Return the gradient of one class's logit with respect to the vector, shape (dimension,).
 
