@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -215,15 +216,18 @@ def resize_bilinear(cells: npt.NDArray[np.float64], *, height: int, width: int) 
     Returns:
         Shape (height, width) or (n, height, width), float32; beyond the outermost centres the nearest value holds.
     """
-    values = np.asarray(cells, dtype=np.float64)
-    above, below, share = _neighbours(values.shape[-2], height)
-    rows = values[..., above, :] * (1 - share[:, np.newaxis]) + values[..., below, :] * share[:, np.newaxis]
-    left, right, share = _neighbours(values.shape[-1], width)
-    return (rows[..., left] * (1 - share) + rows[..., right] * share).astype(np.float32)
+    down, across = _interpolation(cells.shape[-2], height), _interpolation(cells.shape[-1], width)
+    return np.asarray(down @ cells.astype(np.float64, copy=False) @ across.T, dtype=np.float32)
 
 
-def _neighbours(cells: int, pixels: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Return for each of so many pixels the cells whose centres it lies between, and the share of the second."""
+@lru_cache(maxsize=16)
+def _interpolation(cells: int, pixels: int) -> Precise:
+    """Return the weights (pixels, cells) of the cells between whose centres each pixel lies. Kept: maps come by the hundred."""
     positions = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
-    first = positions.astype(np.intp)
-    return first, np.minimum(first + 1, cells - 1), positions - first
+    first = np.minimum(positions.astype(np.intp), max(cells - 2, 0))
+    weights = np.zeros((pixels, cells))
+    every = np.arange(pixels)
+    weights[every, first] = 1 - (positions - first)
+    weights[every, np.minimum(first + 1, cells - 1)] += positions - first
+    weights.flags.writeable = False
+    return weights

@@ -126,7 +126,7 @@ class OnnxEmbedder:
 
     @cached_property
     def _session(self) -> Any:
-        return self._opened(str(self.path))
+        return self._opened(str(self.path), self._options())
 
     def _session_up_to(self, names: tuple[str, ...]) -> Any:
         """Return a session that ends with values inside the network; the last one is kept, with weights of its own."""
@@ -137,10 +137,14 @@ class OnnxEmbedder:
             model = onnx.load(str(self.path))
             del model.graph.output[:]
             model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-            self._up_to = kept = names, self._opened(model.SerializeToString())
+            options = self._options()
+            # Torch goes on from there: threads that went on turning for a while after the run would take its cores. Of sessions
+            # that are asked again and again it would cost a small network half of its time to stop them.
+            options.add_session_config_entry("session.force_spinning_stop", "1")
+            self._up_to = kept = names, self._opened(model.SerializeToString(), options)
         return kept[1]
 
-    def _opened(self, graph: str | bytes) -> Any:
+    def _options(self) -> Any:
         import onnxruntime
 
         from vitrail.engine import available_cores
@@ -148,11 +152,15 @@ class OnnxEmbedder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = available_cores()
         options.log_severity_level = 3
-        # Its threads would go on turning after a run, on the cores that torch computes with next.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
         if self._is_large:
             # Planned as one block of memory, the weights as they were read would stay beside the copies that are computed with.
             options.enable_mem_pattern = False
+        return options
+
+    def _opened(self, graph: str | bytes, options: Any) -> Any:
+        import onnxruntime
+
+        if self._is_large:
             give_back_memory()
         try:
             return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
