@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import platform
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ import warnings
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vitrail.engine import (
@@ -21,6 +23,7 @@ from vitrail.engine import (
     computed_once,
     limited_to,
     map_in_order,
+    memory_kept,
     start_processes,
 )
 
@@ -250,3 +253,17 @@ def test_control_c_ends_work_in_a_process_for_itself(tmp_path):
     assert time.monotonic() - started < 30
     with pytest.raises(ProcessLookupError):
         os.kill(noted(tmp_path / "note"), 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or "glibc" not in platform.libc_ver(), reason="only glibc can be told to keep memory")
+def test_memory_that_work_asks_for_again_is_kept_until_the_work_is_done():
+    def held() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before, large = held(), 80_000_000
+    np.ones(large, dtype=np.uint8)
+    assert held() < before + large / 2  # else the test shows nothing
+    with memory_kept():
+        np.ones(large, dtype=np.uint8)
+        assert held() > before + large / 2
+    assert held() < before + large / 2

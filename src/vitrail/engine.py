@@ -71,12 +71,43 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(text in str(error).lower() for text in words)
 
 
+@contextlib.contextmanager
+def memory_kept() -> Iterator[None]:
+    """Keep memory that is freed within, for work that asks for the same large blocks again and again, as training does.
+
+    The C library of most Linux systems (glibc) gets each block above 32 MB from the system and gives it back when it is freed. The
+    system clears it page by page: a third of the time of a training step on two cores. What was kept is given back at the end.
+    """
+    _set_memory_limits(system_from=1 << 30, trim_from=(1 << 31) - 1)
+    try:
+        yield
+    finally:
+        _set_memory_limits(system_from=1 << 25, trim_from=1 << 26)  # where glibc's own adjustment ends
+        give_back_memory()
+
+
 def give_back_memory() -> None:
     """Return memory that is free to the system. The C library of most Linux systems (glibc) keeps it for later, in pieces."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    trim = _of_c_library("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _set_memory_limits(*, system_from: int, trim_from: int) -> None:
+    """Tell glibc from which size in bytes on a block comes from the system, and how much free memory at the end of its own stays."""
+    set_option = _of_c_library("mallopt")
+    if set_option is not None:
+        set_option(_M_TRIM_THRESHOLD, trim_from)
+        if not set_option(_M_MMAP_THRESHOLD, system_from):  # older versions take no more than 32 MB
+            set_option(_M_MMAP_THRESHOLD, 1 << 25)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+def _of_c_library(name: str) -> Callable[..., int] | None:
+    """Return a function that only some C libraries of Linux have."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def map_in_order(

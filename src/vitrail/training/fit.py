@@ -18,7 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from vitrail.engine import out_of_memory
+from vitrail.engine import memory_kept, out_of_memory
 from vitrail.errors import VitrailError
 from vitrail.progress import SILENT, Progress
 from vitrail.records import Computation, Epoch, IntArray
@@ -170,7 +170,7 @@ def fit(
     if checkpoint.exists():
         state.load(checkpoint)
         progress.say(f"{title}: resumed after epoch {len(state.epochs)}")
-    with progress.task(title, settings.epochs) as advance:
+    with progress.task(title, settings.epochs) as advance, memory_kept():
         advance(len(state.epochs))
         while (stopped := _why_stop(state, settings)) is None:
             epoch = _epoch_that_fits(state, examples, plan, progress=progress, title=title)
