@@ -37,17 +37,15 @@ def continued_study(path: Path, *, model: str | None = None, epochs: int) -> Stu
     settings = _chosen(study, model or named)
     folder = run.model(settings.name)
     start = read_start(folder.path, key=f"models.{settings.name}.continues")
-    updates: dict[str, Any] = {
-        "models": [settings.model_dump(mode="json")],
-        "output": str(run.path.parent),
-        "split.file": str(run.split),
-        "search.space": {},
-        f"models.{settings.name}.continues": str(folder.path),
-        f"models.{settings.name}.training.epochs": epochs,
-    }
-    if hasattr(settings, "head_epochs"):  # of them, those that are left
-        updates[f"models.{settings.name}.head_epochs"] = max(0, settings.head_epochs - start.training.best_epoch)
-    return changed(study, updates)
+    network: dict[str, Any] = settings.model_dump(mode="json") | {"continues": str(folder.path)}
+    network["training"] |= {"epochs": epochs}
+    if hasattr(settings, "head_epochs"):  # of them, those that are left after what this run added
+        before = start.training.continues.epochs if start.training.continues else 0
+        network["head_epochs"] = max(0, settings.head_epochs - (start.training.best_epoch - before))
+    return changed(
+        study,
+        {"models": [network], "output": str(run.path.parent), "split.file": str(run.split), "search.space": {}},
+    )
 
 
 def _run_and_model(path: Path) -> tuple[RunFolder, str | None]:

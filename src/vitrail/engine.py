@@ -57,12 +57,14 @@ class computed_once(cached_property[Result]):  # noqa: N801 - a decorator, as ca
 
 
 def available_cores() -> int:
-    """Return the number of processor cores that this process may use (respects affinity, containers, :func:`limited_to`)."""
+    """Return the number of processor cores that this process may use (respects affinity, quotas of containers,
+    :func:`limited_to`).
+    """
     if _granted is not None:
         return _granted
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    from loky import cpu_count
+
+    return int(cpu_count())
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -75,8 +77,9 @@ def out_of_memory(error: BaseException) -> bool:
 def memory_kept() -> Iterator[None]:
     """Keep memory that is freed within, for work that asks for the same large blocks again and again, as training does.
 
-    The C library of most Linux systems (glibc) gets each block above 32 MB from the system and gives it back when it is freed. The
-    system clears it page by page: a third of the time of a training step on two cores. What was kept is given back at the end.
+    The C library of most Linux systems (glibc) gets each block above 32 MB from the system and gives it back when it is freed.
+    The system clears it page by page: a third of the time of a training step on two cores. What was kept is given back at the
+    end.
     """
     _set_memory_limits(system_from=1 << 30, trim_from=(1 << 31) - 1)
     try:
@@ -94,7 +97,7 @@ def give_back_memory() -> None:
 
 
 def _set_memory_limits(*, system_from: int, trim_from: int) -> None:
-    """Tell glibc from which size in bytes on a block comes from the system, and how much free memory at the end of its own stays."""
+    """Tell glibc from how many bytes on a block comes from the system, and how many free ones at the end of its own stay."""
     set_option = _of_c_library("mallopt")
     if set_option is not None:
         set_option(_M_TRIM_THRESHOLD, trim_from)

@@ -22,7 +22,7 @@ from vitrail.engine import WorkerPool
 from vitrail.errors import Problem, StudyError, UsageError
 from vitrail.evaluation import check_threshold
 from vitrail.explanation.grading import check_explanation
-from vitrail.models import check_continued_data, check_model, identity, members_of
+from vitrail.models import check_continued_data, identity, members_of
 from vitrail.places import cache_of, check_places, plain_study, source_fingerprint
 from vitrail.preprocess import remarks, view_remarks
 from vitrail.progress import SILENT, Progress
@@ -60,7 +60,7 @@ from vitrail.steps import (
 from vitrail.storage import fingerprint, locked, sweep, write_record, write_text
 from vitrail.study import EnsembleSettings, Study, changed
 from vitrail.tracking import in_role, register
-from vitrail.training import Job, batch_remarks, check_device, check_schedule
+from vitrail.training import Job, batch_remarks, check_trainable
 
 if TYPE_CHECKING:  # planning loads what training needs
     from vitrail.planning import Plan
@@ -98,7 +98,7 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
     check_threshold(study.evaluation, manifest.classes)
     for settings in study.models:
         check_continued_data(settings, data_fingerprint=manifest.fingerprint)
-    folder = run_folder_of(study, manifest)
+    folder = run_folder_of(study, manifest, audit_report.groups)
     with locked(folder.path, wait=0):
         if fresh and folder.path.exists():
             shutil.rmtree(folder.path)
@@ -213,12 +213,12 @@ def search(study: Study, *, fresh: bool = False, progress: Progress = SILENT) ->
     audit_report = with_groups(audit_report, manifest, settings=study.split)
     check_threshold(study.evaluation, manifest.classes)
     workers, threads = shared_cores(study, spaces, progress)
-    folder = SearchFolder.of(study, manifest, threads=threads)
+    split = _split_of(study, manifest, audit_report)
+    folder = SearchFolder.of(study, manifest, split, threads=threads)
     with locked(folder.path, wait=0):
         if fresh and folder.path.exists():
             shutil.rmtree(folder.path)
         sweep(folder.path)
-        split = _split_of(study, manifest, audit_report)
         job = SearchJob(study, spaces, manifest, audit_report, cache_of(study), threads)
         cuts = job.cuts(split, folds=study.search.folds, repeats=study.search.repeats)
         splits = job.splits(split, cuts)
@@ -256,10 +256,7 @@ def _check_settings(study: Study) -> None:
         try:
             if isinstance(settings, EnsembleSettings):
                 members_of(settings, study.models)
-            resolved = settings.model_copy(update={"training": study.training_for(settings)})
-            check_model(resolved, study.preprocess_for(settings))
-            check_schedule(resolved.training, source="study", key=f"models.{settings.name}.training")
-            check_device(settings, resolved.training, source="study")
+            check_trainable(settings, study)
         except StudyError as error:
             problems += error.problems
     try:

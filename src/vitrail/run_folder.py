@@ -11,8 +11,9 @@
     <output>/cache/               scans, pixels, backbones, features: may be deleted at any time
     <output>/mlflow.db            what MLflow was told
 
-The fingerprint changes with any setting that may change a number, any byte of the data or of a backbone's weights, vitrail's code
-and the versions of the packages it computes with: other questions get other folders, and nothing is overwritten.
+The fingerprint changes with any setting that may change a number, any byte of the data or of a backbone's weights, the groups
+that the audit found, the table of a split, vitrail's code and the versions of the packages it computes with: other questions get
+other folders, and nothing is overwritten.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from vitrail.records import (
     Training,
 )
 from vitrail.split import load_split
-from vitrail.storage import fingerprint, read_record, versions, without_credentials
+from vitrail.storage import file_sha256, fingerprint, read_record, versions, without_credentials
 from vitrail.study import ModelSettings, Study
 from vitrail.training import BASELINES
 
@@ -269,11 +270,18 @@ def counting_members(training: Training) -> tuple[str, ...]:
     return tuple(member.name for member in training.members if member.weight > 0)
 
 
-def run_folder_of(study: Study, manifest: Manifest) -> RunFolder:
-    """Return the folder in which this study of these bytes by this code belongs."""
+def run_folder_of(study: Study, manifest: Manifest, groups: tuple[int, ...]) -> RunFolder:
+    """Return the folder in which this study of these bytes by this code belongs.
+
+    Args:
+        study: With all its settings.
+        manifest: The data set.
+        groups: Of every file, as the audit found them: other groups ask for another split.
+    """
     models = [identity(settings) for settings in study.models]
     made_by = (source_fingerprint(), computing_versions(study))
-    key = fingerprint(study.fingerprint, manifest.fingerprint, str(manifest.root), models, made_by)
+    table = file_sha256(study.split.file) if study.split.file is not None else ""
+    key = fingerprint(study.fingerprint, manifest.fingerprint, str(manifest.root), groups, table, models, made_by)
     return RunFolder(study.output / f"{study.name}-{key[:8]}")
 
 

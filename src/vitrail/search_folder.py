@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitrail.records import Manifest
+from vitrail.records import Manifest, Split
 from vitrail.run_folder import run_folder_of, shown_study
 from vitrail.search import Nested, NestedFolder, Searched
 from vitrail.storage import fingerprint, write_text
@@ -22,18 +22,21 @@ class SearchFolder:
     path: Path
 
     @classmethod
-    def of(cls, study: Study, manifest: Manifest, *, threads: int) -> SearchFolder:
-        """Return the folder of a study's search: another one for other data, settings, searches or code. How many workers there
-        are changes no result: a killed search may go on with more of them, or fewer. Outer folds are added to a search that is
-        there, and change nothing in it.
+    def of(cls, study: Study, manifest: Manifest, split: Split, *, threads: int) -> SearchFolder:
+        """Return the folder of a study's search: another one for other data, splits, settings, searches or code.
+
+        How many workers there are changes no result: a killed search may go on with more of them, or fewer. Outer folds are added
+        to a search that is there, and change nothing in it.
 
         Args:
             study: With its search settings.
             manifest: The data set.
+            split: Who is kept for the test, and which images belong together.
             threads: Cores for each fold, as resolved for this machine: the last digits of results depend on them.
         """
-        run = run_folder_of(study, manifest).path
-        asked = study.search.model_dump(mode="json", exclude={"workers", "outer_folds"}) | {"threads": threads}
+        run = run_folder_of(study, manifest, split.groups).path
+        asked = study.search.model_dump(mode="json", exclude={"workers", "outer_folds"})
+        asked |= {"threads": threads, "split": split.fingerprint}
         return cls(study.output / "searches" / f"{run.name}-{fingerprint(asked)[:8]}")
 
     @property

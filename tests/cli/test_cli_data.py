@@ -176,6 +176,10 @@ def test_a_table_of_ones_own_is_the_split(images, tmp_path):
     table.write_text("path,part\n" + "".join(f"{path},{other[row['part']]}\n" for path, row in first.items()))
     run = answer("train", images, "--output", tmp_path / "second", *FOREST, "--set", f"split.file={table}")
     assert {path: row["part"] for path, row in parts_of(run).items()} == {path: other[row["part"]] for path, row in first.items()}
+    table.write_text("path,part\n" + "".join(f"{path},{row['part']}\n" for path, row in first.items()))
+    again = answer("train", images, "--output", tmp_path / "second", *FOREST, "--set", f"split.file={table}")
+    assert again["run"] != run["run"], "the table has changed: it is another run"
+    assert {path: row["part"] for path, row in parts_of(again).items()} == {path: row["part"] for path, row in first.items()}
 
 
 def test_a_table_that_is_no_honest_split_is_refused(tmp_path):
@@ -189,3 +193,15 @@ def test_a_table_that_is_no_honest_split_is_refused(tmp_path):
     assert (result.exit_code, result.stdout) in ((1, ""), (2, ""))
     assert "flat/0.png" in result.stderr and "flat/copy.png" in result.stderr
     assert not kept(tmp_path / "out")
+
+
+def test_patients_that_become_known_make_another_run(images, tmp_path):
+    """Not the old one with its old split, and no refusal: what belongs together is part of the question."""
+    first = answer("train", images, "--output", tmp_path, *FOREST)
+    known = answer("train", images, "--output", tmp_path, *FOREST, "--set", r"data.patient=/(\d)\d*\.png$")
+    assert known["run"] != first["run"]
+    groups = {path: row["part"] for path, row in parts_of(known).items()}
+    patients = {}
+    for path, part in groups.items():
+        patients.setdefault(Path(path).name[0], set()).add(part)
+    assert all(len(parts) == 1 for parts in patients.values())

@@ -202,6 +202,15 @@ def test_fewer_seconds_give_fewer_epochs_then_smaller_images_then_no_network():
     assert cnn(50) is None
 
 
+def test_epochs_that_the_user_asked_for_are_planned_all_or_the_network_is_left_out():
+    slow = measured({"forest": timing(), "cnn": timing(size=128, fit=0.02)})
+    asked = {"explanation": {"grade_images": 0, "shortcut_hunt": False}, "training": {"epochs": 48}, "preprocess": {"size": 128}}
+    enough = planned(times=slow, study=wishes(**asked), budget=600)
+    cnn = next(model for model in enough.study.models if model.name == "cnn")
+    assert enough.study.training_for(cnn).epochs == 48 and 48 * 9.7 < enough.seconds <= 600
+    assert names(planned(times=slow, study=wishes(**asked), budget=300)) == ["forest"]
+
+
 def test_a_choice_that_a_timing_overrules_is_told_once_with_the_last_reason():
     slow = measured({"forest": timing(), "cnn": timing(size=128, fit=0.02)})
     plan = planned(times=slow, budget=120)

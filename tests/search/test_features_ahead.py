@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -138,7 +139,16 @@ def test_no_more_folds_at_a_time_than_there_are_cores_for_and_it_is_said(asked, 
 
 def test_a_search_belongs_to_its_cores_for_each_fold_and_not_to_its_workers(manifest):
     paths = [
-        SearchFolder.of(study(manifest, **asked), manifest, threads=threads).path
+        SearchFolder.of(study(manifest, **asked), manifest, split(manifest, 0), threads=threads).path
         for asked, threads in [({}, 1), ({"workers": 2}, 1), ({}, 2)]
     ]
     assert paths[0] == paths[1] != paths[2]
+
+
+def test_a_search_belongs_to_its_split_and_to_what_belongs_together(manifest):
+    """Trials that were scored on folds that cut through patients are no trials of a search whose folds do not."""
+    drawn = split(manifest, 0)
+    other_test = replace(drawn, parts=("excluded", *drawn.parts[1:]))
+    patients = replace(drawn, groups=tuple(number // 2 for number in drawn.groups))
+    paths = {SearchFolder.of(study(manifest), manifest, one, threads=1).path for one in (drawn, other_test, patients)}
+    assert len(paths) == 3

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitrail.errors import UsageError, VitrailError
+from vitrail.errors import Problem, StudyError, UsageError, VitrailError
 from vitrail.search import Trial, best_of, run_trials, trials
 from vitrail.settings import RangeSettings, SearchSettings
 
@@ -204,3 +204,42 @@ def test_the_standard_error_is_that_of_a_mean():
     folds = tuple({"balanced_accuracy": value} for value in (0.6, 0.7, 0.9))
     assert Trial(1, {}, "complete", folds, 0.0).standard_error == pytest.approx(np.std([0.6, 0.7, 0.9], ddof=1) / np.sqrt(3))
     assert math.isnan(Trial(1, {}, "complete", folds[:1], 0.0).standard_error)
+
+
+def test_settings_that_do_not_go_together_fail_their_candidate_alone(tmp_path):
+    def scorer(parameters, folder, fold):
+        if parameters["trees"] == 30:
+            raise StudyError("study", (Problem("models.m.trees", "must not be 30", "30"),))
+        return {"balanced_accuracy": 0.5}
+
+    searched = search(tmp_path, scorer)
+    failed = [trial for trial in searched.trials if trial.state == "failed"]
+    assert len(failed) == 4 and all("must not be 30" in trial.failure for trial in failed)
+
+
+def test_scores_that_are_no_numbers_fail_their_candidate_and_the_search_ends(tmp_path):
+    def scorer(parameters, folder, fold):
+        return {"balanced_accuracy": math.nan if parameters["trees"] == 30 and fold == 1 else 0.5}
+
+    searched = search(tmp_path, scorer)
+    failed = [trial for trial in searched.trials if trial.state == "failed"]
+    assert len(searched.trials) == 12 and {trial.parameters["trees"] for trial in failed} == {30} and len(failed) == 4
+    assert all("not estimable" in trial.failure for trial in failed)
+    assert as_told(search(tmp_path, again := Scorer())) == as_told(searched) and again.asked == []
+
+
+def test_half_a_record_at_the_end_of_the_journal_is_no_trial(tmp_path):
+    whole = search(tmp_path / "whole", Scorer())
+    with pytest.raises(Killed):
+        search(tmp_path / "torn", Scorer(kill_at={8}))
+    with (tmp_path / "torn/trials.log").open("ab") as journal:
+        journal.write(b'{"op_code": 5, "trial_id"')
+    assert outcome(search(tmp_path / "torn", Scorer())) == outcome(whole)
+
+
+def test_a_search_needs_no_symbolic_links(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.symlink", refuse)
+    assert len(search(tmp_path, Scorer()).trials) == 12

@@ -175,12 +175,17 @@ def test_whatever_is_set_resumed_equals_uninterrupted(update, tmp_path, monkeypa
     assert rotations or without_time(plain) != without_time(expected), "the setting changes something"
 
 
-@pytest.mark.parametrize(("update", "seed"), [({"average": 0.9}, 0), ({}, 1)])
-def test_a_checkpoint_of_another_training_is_refused(update, seed, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("update", "seed", "split"), [({"average": 0.9}, 0, "a"), ({}, 1, "a"), ({}, 0, "b")])
+def test_a_checkpoint_of_another_training_is_not_gone_on_from(update, seed, split, tmp_path, monkeypatch):
+    """Its weights may have learnt from what are test images now."""
     monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", -1.0)
-    run(dense(), feature_examples(), tmp_path)
-    with pytest.raises(VitrailError, match=r"checkpoint\.pt must come from a training with the same settings and seed.*Remove"):
-        run(dense(), feature_examples(), tmp_path, update=update, seed=seed)
+    with pytest.raises(KeyboardInterrupt):
+        run(dense(), feature_examples(), tmp_path, split="a", progress=Killer(3))
+    module, alone, progress = dense(), dense(), Killer(math.inf)
+    run(module, feature_examples(), tmp_path, update=update, seed=seed, split=split, progress=progress)
+    assert len(progress.said) == 1 and "begun anew" in progress.said[0]
+    run(alone, feature_examples(), tmp_path, update=update, seed=seed, split=split, name="alone.pt")
+    assert_same_weights(module, alone)
 
 
 def test_a_run_killed_after_the_last_epoch_finds_its_weights_again(tmp_path, monkeypatch):

@@ -8,12 +8,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import nn
 from training_data import scanned, split_of
 
 from vitrail.models import finetune
+from vitrail.models.backbones import Features
 from vitrail.models.border import find_border, output_at, run_from
+from vitrail.models.network import HeadLayers
 from vitrail.preprocess import normalise
 from vitrail.progress import SILENT, SilentProgress
 from vitrail.study import AugmentSettings, DataSettings, FinetuneSettings, PreprocessSettings, Study, TrainingSettings
@@ -191,8 +194,9 @@ class Trunk(nn.Module):
         return maps, maps.mean(dim=(2, 3))
 
 
-def border(trunk, *fixed):
-    pixels = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+def border(trunk, *fixed, pixels=None):
+    if pixels is None:
+        pixels = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     return find_border(trunk.eval(), list(fixed), pixels, train=trunk.train)
 
 
@@ -230,3 +234,15 @@ def test_the_border_of_a_backbone_is_where_its_blocks_end():
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     network.find_frozen(torch.from_numpy(normalise(pixels, recipe)))
     assert network.frozen_up_to == "model.maxpool"
+
+
+def test_a_layer_between_a_frozen_vector_and_the_head_is_not_left_out():
+    """Some backbones have a dense layer before their embedding: what is kept before it is a vector too."""
+    model = timm.create_model("test_convnext", num_classes=0, head_hidden_size=64).eval()
+    pixels = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    dimension = model.forward_head(model.forward_features(pixels), pre_logits=True).shape[1]
+    settings = FinetuneSettings(strategy="partial", frozen_layers=len(finetune.layers(model)) - 1)
+    network = finetune.FinetunedNetwork(Features(model, "none"), HeadLayers(dimension, (), 3), settings)
+    network.find_frozen(pixels)
+    assert border(network.trunk, *finetune.layers(model)[:-1], pixels=pixels) == "model.head.flatten"
+    assert network.frozen_up_to == "", "its vector cannot be told from the finished one"

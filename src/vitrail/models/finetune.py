@@ -148,7 +148,8 @@ class FinetunedNetwork(Network):
         if border:
             shape = tuple(output_at(self.trunk.eval(), border, pixels).shape[1:])
             self.train(self.training)
-            if shape != tuple(pixels.shape[1:]):  # else nobody could tell them apart
+            # What cannot be told by its shape from pixels, or from the finished vector, is not kept.
+            if shape != tuple(pixels.shape[1:]) and len(shape) > 1:
                 self._border, self._border_shape, self._pixels_shape = border, shape, tuple(pixels.shape[1:])
 
     @property

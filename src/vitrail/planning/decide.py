@@ -190,14 +190,14 @@ def _fit(family: str, study: Study, facts: Facts, timing: Timing, left: float, *
         if seconds <= left:
             return _Fitting(seconds, 0, timing.size, memory), need.why
         return None, f"it takes about {spoken(seconds)}; {spoken(max(0.0, left))} are left"
-    wanted = _wanted(family, study, facts)
+    wanted, fewest = _wanted(family, study, facts), _fewest(family, study, facts)
     for size in _sizes(study, timing):
         epoch = epoch_seconds(facts, timing, size=size)
         other = other_seconds(family, study, facts, timing, size=size, pace=pace)
-        fewest = min(need.epochs, wanted)
-        taken = {number: epochs_seconds(facts, timing, number, size=size) for number in {*EPOCHS, wanted} if number <= wanted}
+        numbers = (number for number in {*EPOCHS, wanted} if fewest <= number <= wanted)
+        taken = {number: epochs_seconds(facts, timing, number, size=size) for number in numbers}
         epochs = max((number for number, seconds in taken.items() if other + seconds <= left), default=0)
-        if epochs >= fewest:
+        if epochs:
             used = memory_of(family, study, facts, timing, size=size)
             told = f"{epochs} epochs of {spoken(epoch)} at {size} px"
             return _Fitting(other + taken[epochs], epochs, size, used), told
@@ -220,11 +220,17 @@ def _wanted(family: str, study: Study, facts: Facts) -> int:
     return next((number for number in EPOCHS if number >= full), EPOCHS[-1])
 
 
+def _fewest(family: str, study: Study, facts: Facts) -> int:
+    """Return the epochs below which a network is not worth a start; what the user asked for is never cut."""
+    wanted = _wanted(family, study, facts)
+    return wanted if study.training.epochs is not None else min(NEEDS[family].epochs, wanted)
+
+
 def _needed(family: str, study: Study, facts: Facts, timing: Timing, pace: float) -> float:
     """Return the seconds of the smallest form of a model that is worth a start."""
     need = NEEDS[family]
     size = _sizes(study, timing)[-1] if need.epochs else timing.size
-    epochs = min(need.epochs, _wanted(family, study, facts)) if need.epochs else 0
+    epochs = _fewest(family, study, facts) if need.epochs else 0
     epochs_take = epochs_seconds(facts, timing, epochs, size=size) if epochs else 0.0
     return other_seconds(family, study, facts, timing, size=size, pace=pace) + epochs_take
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrail.engine import WorkerPool, out_of_memory
-from vitrail.errors import UsageError, VitrailError
+from vitrail.errors import StudyError, UsageError, VitrailError
 from vitrail.search.cross_validation import SCORE
 from vitrail.storage import FOR_EVER, fingerprint, locked, read_record, write_record
 
@@ -92,6 +92,8 @@ def score_and_keep(score_fold: ScoreFold, parameters: dict[str, Any], place: Pat
                 write_record(path, Fold.of(score_fold(parameters, place, fold), time.monotonic() - started))
             shutil.rmtree(place, ignore_errors=True)
             return Outcome(read_record(path, Fold))
+    except StudyError as error:  # settings that do not go together: this candidate's, for what the study itself says was checked
+        return Outcome(None, failure=str(error))
     except UsageError as error:
         return Outcome(None, refused=str(error))
     except VitrailError as error:

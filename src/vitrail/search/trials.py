@@ -21,11 +21,13 @@ from vitrail.search.cross_validation import SCORE
 from vitrail.search.fold_queue import Asked, Fold, FoldQueue, ScoreFold, number_of
 from vitrail.search.sent_once import sent_once
 from vitrail.settings import RangeSettings, SearchSettings
+from vitrail.storage import write_bytes
 
 if TYPE_CHECKING:
     import optuna
 
 FINISHED = ("complete", "stopped", "failed")
+NO_NUMBER = "its balanced accuracy is not estimable on every fold: its scores are no finite numbers. Lower its learning rate."
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,10 @@ def _run_trial(
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             advance(folds - fold - 1)
             return
+    if math.isnan(mean):  # Optuna would take it for a trial that never ended
+        _keep(trial, scored, failure=NO_NUMBER)
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        return
     _keep(trial, scored)
     study.tell(trial, mean)
 
@@ -217,11 +223,14 @@ def _keep(trial: optuna.Trial, scored: list[Fold], *, failure: str = "") -> None
 def _open(folder: Path, search: SearchSettings) -> optuna.Study:
     import optuna
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     logging.getLogger("optuna").setLevel(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
-    storage = JournalStorage(JournalFileBackend(str(folder / "trials.log")))
+    journal = folder / "trials.log"
+    _cut_torn_line(journal)
+    # This lock needs no symbolic links, which not every disk has.
+    storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=JournalFileOpenLock(str(journal))))
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5) if search.stop_early else optuna.pruners.NopPruner()
     return optuna.create_study(
         storage=storage,
@@ -230,6 +239,17 @@ def _open(folder: Path, search: SearchSettings) -> optuna.Study:
         load_if_exists=True,
         pruner=pruner,
     )
+
+
+def _cut_torn_line(journal: Path) -> None:
+    """Take away half a record at the end of Optuna's journal, which a full disk or a power cut leaves: the next record would be
+    glued to it, and neither could be read."""
+    if not journal.exists():
+        return
+    content = journal.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        write_bytes(journal, whole)
 
 
 def _sampler(method: str, seed: int, position: int) -> optuna.samplers.BaseSampler:

@@ -5,9 +5,8 @@ from vitrail.training.batches import batch_remarks
 from vitrail.training.choose_views import choose_views
 from vitrail.training.combine import Combined, combine, packed_as
 from vitrail.training.features import features
-from vitrail.training.schedules import check_schedule
 from vitrail.training.scoring import score_rows, view_scores
-from vitrail.training.train import Job, Trained, check_device, frozen_embedder, train
+from vitrail.training.train import Job, Trained, check_trainable, frozen_embedder, train
 
 __all__ = [
     "BASELINES",
@@ -16,8 +15,7 @@ __all__ = [
     "Predict",
     "Trained",
     "batch_remarks",
-    "check_device",
-    "check_schedule",
+    "check_trainable",
     "choose_views",
     "combine",
     "features",

@@ -125,6 +125,7 @@ def fit(
     settings: TrainingSettings,
     seed: int,
     checkpoint: Path,
+    split: str = "",
     progress: Progress = SILENT,
     title: str = "Training",
 ) -> Fit:
@@ -143,14 +144,14 @@ def fit(
             smoothing, halving on plateaus without warm-up, no average, no clipping.
         seed: Same seed, same machine, same weights (on the CPU).
         checkpoint: File to resume from and to save to. It is left there: a run that is killed before the weights are packed
-            finds it again; whoever packs them removes it.
+            finds it again; whoever packs them removes it. One of other settings, another seed or split is written anew.
+        split: Fingerprint of the split that the examples come from.
         progress: Told of every epoch.
         title: Of the progress bar.
 
     Raises:
         StudyError: This machine has no such device, or it does not compute in such precision.
-        VitrailError: Training diverged (a loss is no finite number), not even one image fits into memory, or the checkpoint
-            belongs to another training.
+        VitrailError: Training diverged (a loss is no finite number), or not even one image fits into memory.
     """
     if settings.optimiser is None or settings.epochs is None or settings.patience is None:
         raise ValueError(f"training settings must be resolved (Study.training_for); found {settings}")
@@ -165,11 +166,13 @@ def fit(
         average=settings.average or 0.0,
         batch_size=settings.batch_size or BATCH_SIZE,
         # A killed training may go on where there is another device.
-        identity=json.dumps([settings.model_dump(mode="json", exclude={"device", "precision"}), seed]),
+        identity=json.dumps([settings.model_dump(mode="json", exclude={"device", "precision"}), seed, split]),
     )
     if checkpoint.exists():
-        state.load(checkpoint)
-        progress.say(f"{title}: resumed after epoch {len(state.epochs)}")
+        if state.load(checkpoint):
+            progress.say(f"{title}: resumed after epoch {len(state.epochs)}")
+        else:
+            progress.say(f"{title}: begun anew, for what an interrupted training left is of other settings or another split")
     with progress.task(title, settings.epochs) as advance, memory_kept():
         advance(len(state.epochs))
         while (stopped := _why_stop(state, settings)) is None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from vitrail.errors import VitrailError
 from vitrail.records import Computation, Epoch
 from vitrail.storage import write_bytes
 
@@ -57,7 +56,7 @@ class TrainingState:
         computed: On what this part of the training is computed.
         average: Decay of the average of the weights; 0: none.
         batch_size: Images per step at the beginning.
-        identity: What the training follows from, as plain data: a checkpoint of another training is refused.
+        identity: What the training follows from, as plain data: a checkpoint of another training is not gone on from.
     """
 
     def __init__(
@@ -152,18 +151,11 @@ class TrainingState:
         write_bytes(path, buffer.getvalue())
         self.saved = time.monotonic()
 
-    def load(self, path: Path) -> None:
-        """Go on where a checkpoint was written.
-
-        Raises:
-            VitrailError: It belongs to another training.
-        """
+    def load(self, path: Path) -> bool:
+        """Go on where a checkpoint was written; return whether it belongs to this training. If not, nothing is changed."""
         content = torch.load(path, weights_only=True)  # tensors and plain data only: nothing in the file is executed
         if content.get("identity") != self.identity:
-            raise VitrailError(
-                f"{path} must come from a training with the same settings and seed, but another one wrote it. "
-                "Remove the file to train from the beginning."
-            )
+            return False
         self.restore(content)
         before = Computation(**content.get("computed", {}))
         self.computed = replace(
@@ -175,6 +167,7 @@ class TrainingState:
         self.best_epoch = content["best_epoch"]
         self.best_weights = content["best_weights"]
         self.epochs = [Epoch(*values) for values in content["epochs"]]
+        return True
 
 
 def _then(before: str, now: str) -> str:

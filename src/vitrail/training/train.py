@@ -17,6 +17,7 @@ from vitrail.models import (
     EstimatorHead,
     OnnxEmbedder,
     check_continued_data,
+    check_model,
     describe,
     family_module,
     load_weights,
@@ -98,8 +99,7 @@ def train(settings: ModelSettings, job: Job) -> Trained:
     Raises:
         VitrailError: It cannot be trained, and why.
     """
-    check_schedule(job.study.training_for(settings), source=f"model {settings.name}", key=f"models.{settings.name}.training")
-    check_device(settings, job.study.training_for(settings), source=f"model {settings.name}")
+    check_trainable(settings, job.study, source=f"model {settings.name}")
     match FAMILIES[settings.model].training:
         case "grown":
             return _grow(settings, job)
@@ -109,6 +109,23 @@ def train(settings: ModelSettings, job: Job) -> Trained:
             return _network(settings, job)
         case "ensemble":
             raise UsageError(f"models.{settings.name}: an ensemble is not trained, it is combined. See vitrail.training.combine.")
+
+
+def check_trainable(settings: ModelSettings, study: Study, *, source: str = "study") -> None:
+    """Find out before any work whether a model can be built and trained as the settings say.
+
+    Args:
+        settings: The model.
+        study: Its study.
+        source: What they come from, for the message.
+
+    Raises:
+        StudyError: It cannot: parts that do not fit together, a warm-up longer than the training, a device that is not there.
+    """
+    training = study.training_for(settings)
+    check_model(settings.model_copy(update={"training": training}), study.preprocess_for(settings))
+    check_schedule(training, source=source, key=f"models.{settings.name}.training")
+    check_device(settings, training, source=source)
 
 
 def check_device(settings: ModelSettings, training: TrainingSettings, *, source: str) -> None:
@@ -213,6 +230,7 @@ def _dense_head(
         settings=job.study.training_for(settings),
         seed=job.study.seed,
         checkpoint=job.folder / "checkpoint.pt",
+        split=job.split.fingerprint,
         progress=job.progress,
         title=f"{settings.name}: training the head",
     )
@@ -260,6 +278,7 @@ def _network(settings: Any, job: Job) -> Trained:
             settings=training,
             seed=seed_of(start, job.study.seed),
             checkpoint=job.folder / "checkpoint.pt",
+            split=job.split.fingerprint,
             progress=job.progress,
             title=f"{settings.name}: training",
         )
