@@ -152,3 +152,14 @@ def test_a_search_belongs_to_its_split_and_to_what_belongs_together(manifest):
     patients = replace(drawn, groups=tuple(number // 2 for number in drawn.groups))
     paths = {SearchFolder.of(study(manifest), manifest, one, threads=1).path for one in (drawn, other_test, patients)}
     assert len(paths) == 3
+
+
+def test_all_folds_of_a_network_read_the_same_decoded_pixels_and_none_of_the_test_images(manifest, tmp_path):
+    network = {"model": "cnn", "filters": [2], "preprocess": {"size": 16}, "training": {"epochs": 1, "patience": 1}}
+    searched = Study.model_validate({"data": {"path": manifest.root}, "models": [network]})
+    splits = tuple(split(manifest, fold) for fold in range(3))
+    score = CandidateScorer(searched, "cnn", manifest, splits, tmp_path / "cache", 1)
+    for fold in range(3):
+        score({}, tmp_path / f"fold{fold}", fold)
+    (kept,) = (tmp_path / "cache/pixels").glob("*.npy")
+    assert len(np.load(kept)) == sum(part != "excluded" for part in splits[0].parts) < len(manifest)

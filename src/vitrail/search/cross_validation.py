@@ -154,7 +154,8 @@ class CandidateScorer:
         new, settings = candidate(self.study, self.model, parameters)
         place.mkdir(parents=True, exist_ok=True)
         with limited_to(self.threads, "scipy.linalg", "sklearn.linear_model", *(["torch"] if stops_early(settings) else [])):
-            predictions = predict_fold(new, settings, Job(new, self.manifest, self.splits[fold], place, self.cache))
+            job = Job(new, self.manifest, self.splits[fold], place, self.cache, of_fold=True)
+            predictions = predict_fold(new, settings, job)
         if self.keeps:
             save_predictions(place.with_suffix(".csv"), predictions)
         return scores_of(predictions)
