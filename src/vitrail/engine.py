@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
 Item = TypeVar("Item")
@@ -65,6 +66,19 @@ def available_cores() -> int:
     from loky import cpu_count
 
     return int(cpu_count())
+
+
+def machine_memory() -> int:
+    """Return the bytes of main memory that this process may use (respects containers); 0 where the system does not say."""
+    try:
+        installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 0
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return installed
+    return min(installed, limit)
 
 
 def out_of_memory(error: BaseException) -> bool:

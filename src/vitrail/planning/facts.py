@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitrail.engine import available_cores
+from vitrail.engine import available_cores, machine_memory
 from vitrail.model_settings import LOCAL_WEIGHTS
 from vitrail.records import AuditReport, Manifest, Split
 from vitrail.split.check import exclusion_of
@@ -39,12 +38,10 @@ class Hardware:
     Attributes:
         cores: Processor cores that this process may use.
         memory: Bytes of main memory that it may use; 0: unknown.
-        accelerator: Name of a GPU that torch sees; empty: none. Networks are trained on the processor all the same.
     """
 
     cores: int
     memory: int
-    accelerator: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,23 +161,7 @@ def modality_of(root: Path, classes: Sequence[str], sources: Sequence[str]) -> t
 
 def this_machine() -> Hardware:
     """Return what this process may use."""
-    import torch
-
-    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    return Hardware(available_cores(), _memory(), accelerator)
-
-
-def _memory() -> int:
-    """Return bytes of main memory, or what a container may use of it; 0 where the system does not say."""
-    try:
-        installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 0
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
-    except (OSError, ValueError):  # no container, or one without a limit ("max")
-        return installed
-    return min(installed, limit)
+    return Hardware(available_cores(), machine_memory())
 
 
 def _per_class(manifest: Manifest, rows: Sequence[int]) -> dict[str, int]:

@@ -22,9 +22,9 @@ from vitrail.errors import VitrailError
 from vitrail.models import FAMILIES, family_module
 from vitrail.planning.budget import on_grid, settled
 from vitrail.planning.plan import Timing
-from vitrail.preprocess import make_recipe, pixel_batches
+from vitrail.preprocess import make_recipe, normalise, pixel_batches
 from vitrail.progress import SILENT, Progress
-from vitrail.records import ByteArray, FloatArray, IntArray, Manifest, Recipe, Split
+from vitrail.records import ByteArray, IntArray, Manifest, Recipe, Split
 from vitrail.storage import read_record, write_record
 from vitrail.study import ModelSettings, Study, TrainingSettings
 from vitrail.training.train import OPEN_SIZE, augmentation_of
@@ -276,7 +276,7 @@ def _network(settings: Any, study: Study, manifest: Manifest, rows: IntArray, ca
     few = min(len(rows), 16)
     started = time.monotonic()
     with torch.no_grad():
-        network.eval()(torch.from_numpy(_normalised(pixels[:few], recipe)))
+        network.eval()(torch.from_numpy(normalise(pixels[:few], recipe)))
     embed = (time.monotonic() - started) / few
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return Timing(
@@ -310,12 +310,6 @@ def _kept_part(network: Any, examples: PixelExamples, shown: PixelExamples | Fro
     return (between - started) / len(some), (time.monotonic() - between) / len(some)
 
 
-def _normalised(pixels: ByteArray, recipe: Recipe) -> FloatArray:
-    from vitrail.preprocess import normalise
-
-    return normalise(pixels, recipe)
-
-
 def _activations(network: Any, pixels: ByteArray, recipe: Recipe) -> int:
     """Return how many numbers the layers of a network give for one image."""
     import torch
@@ -327,7 +321,7 @@ def _activations(network: Any, pixels: ByteArray, recipe: Recipe) -> int:
 
     hooks = [module.register_forward_hook(count) for module in network.modules() if not list(module.children())]
     with torch.no_grad():
-        network.eval()(torch.from_numpy(_normalised(pixels, recipe)))
+        network.eval()(torch.from_numpy(normalise(pixels, recipe)))
     for hook in hooks:
         hook.remove()
     return sum(counts) // len(pixels)

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
+from vitrail.engine import machine_memory
 from vitrail.models import stops_early, training_bytes
 from vitrail.study import ModelSettings
 from vitrail.training.train import OPEN_SIZE, Job
 
 GIB = 2**30
-
-
-def machine_memory() -> int | None:
-    """Return the bytes of memory this machine has; ``None`` where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None
 
 
 def batch_remarks(settings: ModelSettings, job: Job) -> tuple[str, ...]:
@@ -34,7 +25,7 @@ def batch_remarks(settings: ModelSettings, job: Job) -> tuple[str, ...]:
         remarks.append(f"{key} ({size:,}) is more than the {count:,} training images: every epoch is a single step. Lower it.")
     memory = machine_memory()
     needs = training_bytes(settings, job.study.preprocess_for(settings), size=OPEN_SIZE)
-    if memory is not None and needs is not None:
+    if memory and needs is not None:
         fixed, each = needs
         step = fixed + each * min(size, count)
         if step > memory:
