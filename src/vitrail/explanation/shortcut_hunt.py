@@ -47,9 +47,10 @@ from vitrail.records import ByteArray, FloatArray, IntArray, Placement, RegionSh
 COARSE = Occlusion(patch=1 / 7, stride=1.0)
 """Asked in the place of a method that is dearer than 60 passes per map: about 50 passes, fine enough to tell corners apart."""
 FIRST = "hires-cam"
-"""Asked where no method was named or graded. Shares of a map's relevance are counted here, so it must say place by place what the
-logit gains. Grad-CAM averages the gradient over the places first: with maximum pooling, where one place alone counts, it hands
-the corner's share to all others and missed marks that the model had learnt. With average pooling the two are the same map."""
+"""Asked of every model that it suits, whatever method the model's gallery shows. Shares of a map's relevance are counted here, so
+it must say place by place what the logit gains. Grad-CAM averages the gradient over the places first: with maximum pooling, where
+one place alone counts, it hands the corner's share to all others and missed marks that the model had learnt. With average pooling
+the two are the same map."""
 _AT_A_TIME = 8
 
 
@@ -283,12 +284,14 @@ def hunt_package(
     truth: IntArray,
     groups: IntArray,
     *,
-    method: str | None = None,
     seed: int,
     resamples: int = RESAMPLES,
     advance: Callable[[int], None] = lambda _: None,
 ) -> ShortcutHunt | None:
     """Hunt for shortcuts of a package on image files, never of test images.
+
+    Maps are by :data:`FIRST` where it suits the model, else by the first method that does; one of more than 60 passes per map
+    gives way to coarse occlusion.
 
     Args:
         package: A loaded package.
@@ -296,8 +299,6 @@ def hunt_package(
         paths: Their names in the data set.
         truth: True class of each, shape (n,).
         groups: Group number of each, shape (n,).
-        method: Of explanation; ``None``: :data:`FIRST` where it suits, else the first that does. One of more than 60 passes per
-            map gives way to coarse occlusion.
         seed: Of whatever is drawn.
         resamples: Behind every interval.
         advance: Told of every few images.
@@ -314,7 +315,7 @@ def hunt_package(
     prepared, notes = _prepared(model, files, paths, truth, groups)
     if prepared is None:
         return None
-    name, maps = _method(model, method, seed=seed)
+    name, maps = _method(model, seed=seed)
     untrained = None
     if model.network is not None and name != "occlusion":
         try:
@@ -365,10 +366,10 @@ def _not_estimable(package: ExplainablePackage, why: str, *, seed: int, resample
     )
 
 
-def _method(model: ExplainablePart, wished: str | None, *, seed: int) -> tuple[str, Method]:
+def _method(model: ExplainablePart, *, seed: int) -> tuple[str, Method]:
     """Return a method that suits and does not cost too much."""
     own = AUTO if why_not(EXPLAINERS[FIRST], model) else FIRST
-    ((name, explainer),) = choose_methods(model, (wished or own,)).items()
+    ((name, explainer),) = choose_methods(model, (own,)).items()
     cost = explainer.cost(model)
     if cost.forward + cost.backward > DEAR:
         name, explainer = "occlusion", COARSE
