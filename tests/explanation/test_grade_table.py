@@ -116,6 +116,14 @@ def test_a_method_that_ignores_what_the_model_has_learnt_is_not_chosen():
     assert alone.chosen == "true"
 
 
+def test_a_method_that_says_nothing_about_the_class_is_graded_and_not_chosen_where_there_is_another():
+    table = table_of({"attention": true_map(), "random": random_method})
+    gain = table.grade_of("attention").relevance_gain.value
+    assert gain > table.grade_of("random").relevance_gain.value and table.chosen == "random"
+    assert f"of those that depend on the class, which attention ({gain:.3f}) does not" in table.why
+    assert table_of({"attention": true_map()}).chosen == "attention"
+
+
 def test_the_same_seed_gives_the_same_table_apart_from_the_times_and_it_can_be_kept(tmp_path):
     tables = [table_of({"true": true_map(), "random": random_method}) for _ in range(2)]
     timeless = [
