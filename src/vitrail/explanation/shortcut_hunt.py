@@ -16,6 +16,7 @@ import numpy as np
 
 from vitrail.audit.text_lines import find_lines
 from vitrail.datasets import read_image
+from vitrail.decision import Decision
 from vitrail.errors import DataError, PackageError, UsageError
 from vitrail.evaluation.gain import FEWEST_GROUPS
 from vitrail.explanation.foreground import foreground
@@ -122,6 +123,7 @@ def hunt_shortcuts(
     method_name: str = "",
     untrained: Method | None = None,
     anatomy: BoolArray | None = None,
+    decision: Decision | None = None,
     seed: int,
     package: str = "",
     resamples: int = RESAMPLES,
@@ -138,6 +140,7 @@ def hunt_shortcuts(
         method_name: How the method is called.
         untrained: The same method on the network with its weights drawn anew; ``None``: there is none.
         anatomy: Where the anatomy is, shape (n, size, size), where it is known; ``None``: it is looked for in every image.
+        decision: How the model's scores become a class; ``None``: the highest score.
         seed: Of the intervals.
         package: The fingerprint of the model's package, for the record.
         resamples: Behind every interval.
@@ -155,7 +158,7 @@ def hunt_shortcuts(
     used = np.flatnonzero(seen) if enough else np.arange(len(images))
     used_images, used_anatomy = images.chosen(used), anatomy[used]
     answers = _answers(scores, used_images, used_anatomy, enough=enough)
-    survived, smallest = _survived(answers, used_images, classes, fewest, resamples=resamples, seed=seed)
+    survived, smallest = _survived(answers, used_images, classes, fewest, decision=decision, resamples=resamples, seed=seed)
     regions, passes = _regions(
         used_images, used_anatomy, classes, method, untrained, resamples=resamples, seed=seed, advance=advance
     )
@@ -199,11 +202,18 @@ def _answers(scores: Scorer, images: HuntImages, anatomy: BoolArray, *, enough: 
 
 
 def _survived(
-    answers: Mapping[str, DoubleArray], images: HuntImages, classes: Sequence[str], fewest: int, *, resamples: int, seed: int
+    answers: Mapping[str, DoubleArray],
+    images: HuntImages,
+    classes: Sequence[str],
+    fewest: int,
+    *,
+    decision: Decision | None,
+    resamples: int,
+    seed: int,
 ) -> tuple[Survival, float | None]:
     """Return whether the classes are still known without the anatomy, and the smallest weight of a made-up mark that is found."""
     truth, groups = images.truth, images.groups
-    survived = survival(answers, truth, groups, classes, resamples=resamples, seed=seed)
+    survived = survival(answers, truth, groups, classes, decision=decision, resamples=resamples, seed=seed)
     if fewest < FEWEST_GROUPS:
         why = f"{_counted(fewest)} of a class, in independent groups, with an anatomy that can be told from the ground"
         survived = replace(survived, reason=f"{why}, and {FEWEST_GROUPS} are needed (explanation.hunt_images)")
@@ -332,6 +342,7 @@ def hunt_package(
         maps,
         method_name=name,
         untrained=untrained,
+        decision=package.decision,
         seed=seed,
         package=package.fingerprint,
         resamples=resamples,
