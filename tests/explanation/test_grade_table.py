@@ -11,7 +11,7 @@ from grading_models import SIZE, LinearModel, images
 from vitrail.explanation.grading.baselines import centre_map, random_map
 from vitrail.explanation.grading.faithfulness import Removal, removal_curves
 from vitrail.explanation.grading.grade import UNTRAINED, Images, Maps, grade_methods
-from vitrail.explanation.grading.means import mean_estimates
+from vitrail.explanation.grading.means import is_above_zero, mean_estimates
 from vitrail.records import GradeTable
 from vitrail.storage import read_record, write_record
 
@@ -83,6 +83,24 @@ def test_few_groups_say_nothing_however_many_images_there_are():
     grade = table.grade_of("true")
     assert grade.beats_baselines == "not estimable" and grade.relevance_gain.groups == 4
     assert "too few images" in table.why
+
+
+def test_a_score_that_never_moves_is_said_and_more_images_are_not_asked_for():
+    def constant(pixels):
+        return np.tile([0.3, 0.7], (len(pixels), 1))
+
+    table = grade_methods("constant", constant, some(), {"true": true_map()}, removal=FEW, seed=0, resamples=300)
+    assert table.grade_of("true").beats_baselines == "no" and table.chosen == "true"
+    assert "the score does not move" in table.why and "drawn in grey" in table.why and "too few images" not in table.why
+
+
+@pytest.mark.parametrize(
+    ("value", "groups", "expected"),
+    [(0.2, 12, "yes"), (0.0, 12, "no"), (1e-15, 12, "no"), (-0.2, 12, "no"), (0.2, 4, "not estimable")],
+)
+def test_a_difference_that_is_the_same_in_enough_groups_is_known(value, groups, expected):
+    (same,) = mean_estimates(np.full((groups, 1), value), np.arange(groups), seed=0, resamples=100)
+    assert same.low is None and is_above_zero(same) == expected
 
 
 def test_the_cheaper_of_two_that_are_equal_within_the_noise_is_chosen():

@@ -12,7 +12,7 @@ from vitrail.explanation.grading.baselines import BASELINE_MAPS, baseline_maps
 from vitrail.explanation.grading.cells import BoolArray, DoubleArray
 from vitrail.explanation.grading.faithfulness import Removal, RemovalCurves, Scorer, removal_curves
 from vitrail.explanation.grading.localisation import localise
-from vitrail.explanation.grading.means import RESAMPLES, Verdict, is_above_zero, mean_estimates
+from vitrail.explanation.grading.means import RESAMPLES, ROUNDING, Verdict, is_above_zero, mean_estimates
 from vitrail.explanation.grading.randomisation import randomisation_test
 from vitrail.explanation.grading.sensitivity import RADIUS, SAMPLES, largest_sensitivity
 from vitrail.explanation.grading.similarity import GRID, agreements
@@ -359,6 +359,8 @@ def choose(table: GradeTable, groups: IntArray, *, seed: int, resamples: int = R
     why = " ".join([why, ", and ".join(left_out)]) if left_out else why
     if chosen.name != best.name:
         why = f"{why}; {chosen.name} is as good within the noise ({_gain(chosen):.3f}) and costs less"
+    if all(abs(gain) <= ROUNDING for gains in table.gains.values() for gain in gains):
+        why = f"the score does not move whatever is replaced in an image: no map can be told from another; {chosen.name} is taken"
     if chosen.beats_baselines == "no":
         why = f"{why}; it does not beat its baselines, so its maps are drawn in grey"
     elif chosen.beats_baselines == "not estimable":
