@@ -250,7 +250,7 @@ def explain_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: M
         with job.progress.task(f"{settings.name}: explaining", len(cases)) as advance:
             for case in cases:
                 path = job.manifest.root / predictions.paths[case]
-                explanation = explain_image(package, path, image=predictions.paths[case], method=method)
+                explanation = explain_image(package, path, image=predictions.paths[case], method=method, seed=job.study.seed)
                 if table:
                     told = {**explanation.parameters, "chosen": chosen_words(table)}
                     explanation = graded(package, path, replace(explanation, parameters=told), table, seed=job.study.seed)
