@@ -1,8 +1,8 @@
 """Does the shortcut hunt find a planted mark that a model has learnt, and does it cry at models of clean data?
 
 Per seed two phantoms: one of which a class carries a bright letter in the corner, and the same without. On each the models are
-trained through the public door and hunted on validation images by the step of a run, with the method that a run takes where
-none was graded. Evaluation, grades and report are left out: the hunt needs none of them.
+trained through the public door and hunted on validation images by the step of a run. Evaluation, grades and report are left out:
+the hunt needs none of them.
 
     python benchmarks/hunt.py --seeds 20 --models forest,cnn
 
@@ -20,7 +20,6 @@ from pathlib import Path
 
 from vitrail import load_package
 from vitrail.datasets import PhantomSettings, make_phantom
-from vitrail.explanation.grading import first_named
 from vitrail.explanation.hunting.wording import in_numbers
 from vitrail.pipeline import run
 from vitrail.steps import hunt_model
@@ -81,8 +80,7 @@ def hunts(seed: int, models: list[str], *, marked: bool) -> list[tuple[str, str,
                 continue
             started = time.perf_counter()
             package = load_package(model.package)
-            method = first_named(package, ())
-            hunt = hunt_model(model.name, package, study, result.manifest, result.split, method=method)
+            hunt = hunt_model(model.name, package, study, result.manifest, result.split)
             if hunt is None:
                 answer.append((model.name, model.failure, "no hunt"))
                 continue

@@ -294,7 +294,7 @@ def _attention_sheets(package: Package, images: Sequence[Path], output: Path, pr
             except DataError as error:
                 answers.append({**answer, "error": str(error)})
             else:
-                sheet = attention_sheet(model, pixels)
+                sheet = attention_sheet(model, pixels, decision=package.decision)
                 stem = output / f"{_stem(number, image, package)}-attention-all"
                 answer |= {"target": sheet.target, "score": sheet.score, "parameters": {"panels": list(sheet.titles)}}
                 files = {"map": str(sheet.save(f"{stem}.npy")), "picture": str(sheet.save(f"{stem}.png"))}

@@ -246,11 +246,11 @@ def explain_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: M
         table = _grades(settings, job, model, package)
         named = job.study.explanation.methods
         method = table.chosen if table and table.chosen else first_named(package, () if named == "auto" else named)
-        _hunt(settings, job, model, package, method)
+        _hunt(settings, job, model, package)
         with job.progress.task(f"{settings.name}: explaining", len(cases)) as advance:
             for case in cases:
                 path = job.manifest.root / predictions.paths[case]
-                explanation = explain_image(package, path, image=predictions.paths[case], method=method)
+                explanation = explain_image(package, path, image=predictions.paths[case], method=method, seed=job.study.seed)
                 if table:
                     told = {**explanation.parameters, "chosen": chosen_words(table)}
                     explanation = graded(package, path, replace(explanation, parameters=told), table, seed=job.study.seed)
@@ -289,11 +289,11 @@ def _grades(settings: ModelSettings, job: Job, model: ModelFolder, package: Pack
     return table
 
 
-def _hunt(settings: ModelSettings, job: Job, model: ModelFolder, package: Package, method: str | None) -> None:
+def _hunt(settings: ModelSettings, job: Job, model: ModelFolder, package: Package) -> None:
     """Hunt for shortcuts of the model on validation images, once, where the study wants it."""
     if not job.study.explanation.shortcut_hunt or model.hunt.exists():
         return
-    hunt = hunt_model(settings.name, package, job.study, job.manifest, job.split, method=method, progress=job.progress)
+    hunt = hunt_model(settings.name, package, job.study, job.manifest, job.split, progress=job.progress)
     if hunt is not None:
         write_record(model.hunt, hunt)
 
@@ -305,7 +305,6 @@ def hunt_model(
     manifest: Manifest,
     split: Split,
     *,
-    method: str | None,
     progress: Progress = SILENT,
 ) -> ShortcutHunt | None:
     """Hunt for shortcuts of a trained model on as many validation images as its study says.
@@ -316,7 +315,6 @@ def hunt_model(
         study: How many images, how many resamples, which seed.
         manifest: The data set.
         split: Which of it are validation images.
-        method: Of explanation; ``None``: HiResCAM where it suits the model, else the first that does.
         progress: Told of every few images.
 
     Returns:
@@ -333,7 +331,6 @@ def hunt_model(
             paths,
             manifest.labels[rows],
             groups[rows],
-            method=method,
             seed=study.seed,
             resamples=study.evaluation.resamples,
             advance=advance,

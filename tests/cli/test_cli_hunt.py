@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from cli_data import answer, write_study
+
+from vitrail.explanation import load_explanations
 
 
 @pytest.mark.parametrize("model", ["forest", "cnn"])
@@ -23,3 +26,12 @@ def test_the_report_tells_the_hunt_of_every_model(finished):
     report = Path(finished.json["report"]).read_text(encoding="utf-8")
     assert report.count("Where does it look, and does it need to?") == 2
     assert "are needed (explanation.hunt_images)" in report
+
+
+def test_the_gallery_has_the_study_s_seed_and_the_hunt_asks_hires_cam_whatever_the_gallery_shows(images, tmp_path):
+    cnn = {"model": "cnn", "filters": [4, 8], "training": {"epochs": 1}, "preprocess": {"size": 32}}
+    wished = {"gallery": 1, "methods": ["grad-cam"], "grade_images": 0, "hunt_images": 6}
+    done = answer("run", write_study(tmp_path / "study.yaml", images, output="runs", models=[cnn], seed=3, explanation=wished))
+    explanations = load_explanations(Path(done["run"]) / "models" / "cnn" / "explanations")
+    assert {(one.method, one.seed) for one in explanations} == {("grad-cam", 3)}
+    assert done["shortcut_hunts"]["cnn"]["method"] == "hires-cam"

@@ -6,6 +6,7 @@ from explanation_models import whole_image
 from explanation_networks import family, pixels_for
 from PIL import Image
 
+from vitrail.decision import Decision
 from vitrail.errors import UsageError
 from vitrail.explanation import ActivationMaps, channel_sheet, draw_channels, explain_batch
 from vitrail.explanation.class_activation import resize_bilinear
@@ -43,6 +44,9 @@ def test_channels_come_in_the_order_of_their_weight_for_the_class():
     assert sheet.titles[0].startswith(f"channel {weights.argmax()} weight") and sheet.target == "c"
     varied = channel_sheet(model, pixels[0], by="variance", count=99)
     assert varied.maps.shape == (6, 8, 8) and np.all(np.diff(varied.maps.var(axis=(1, 2))) <= 1e-9)
+    for threshold, named in ((0.0, "a"), (1.1, "b")):
+        rule = Decision("sensitivity", positive="a", negative="b", threshold=threshold)
+        assert channel_sheet(model, pixels[0], decision=rule).target == named
     for wrong, expected in (
         ({"count": 0}, "at least 1"),
         ({"target": "z"}, "does not know 'z'"),

@@ -12,6 +12,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from vitrail.cli import app
+from vitrail.decision import Decision
+from vitrail.models.heads import DenseHead
 from vitrail.models.package import save_package
 
 
@@ -60,3 +62,23 @@ def test_sheets_and_maps_have_the_same_keys(package, image, tmp_path):
     of_maps = {"quantity", "forward_passes", "backward_passes", "seconds", "seed", "package"}
     assert set(single) - set(sheet) == of_maps and set(sheet) <= set(single)
     assert found.exit_code == 1 and set(broken) == {*sheet, "error"} and broken["picture"] is None
+
+
+@pytest.mark.parametrize(("threshold", "named"), [(0.0, "ill"), (1.1, "well")])
+def test_a_sheet_is_about_the_class_that_the_package_names_by_its_own_rule(threshold, named, image, tmp_path):
+    made = family("transformer")
+    head = DenseHead((made.head.weights[0][:2],), (made.head.biases[0][:2],), made.head.activation)
+    save_package(
+        tmp_path / "package",
+        name="small",
+        family="transformer",
+        description="",
+        classes=("ill", "well"),
+        embedder=made.embedder,
+        head=head,
+        data_fingerprint="",
+        study_fingerprint="",
+        decision=Decision("sensitivity", positive="ill", negative="well", threshold=threshold, reach=1.0),
+    )
+    (sheet,) = json.loads(explained(tmp_path / "package", image, output=tmp_path / "sheets", more=("--json",)).stdout)
+    assert sheet["target"] == named

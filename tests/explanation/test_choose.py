@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from explanation_models import BrightnessNetwork, Keyhole, whole_image
+from explanation_networks import family
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -17,6 +18,7 @@ from vitrail.explanation.grading import (
     GRADES,
     ToGrade,
     check_explanation,
+    chosen_here,
     chosen_words,
     grade_package,
     graded,
@@ -114,6 +116,29 @@ def test_the_time_limit_leaves_out_the_dearest_methods_first(to_grade):
     assert [grade.name for grade in table.grades if not grade.baseline] == ["grad-cam"]
     assert [note.split(":")[0] for note in table.notes] == ["occlusion", "hires-cam"]
     assert table.n == 14
+
+
+def test_a_method_about_the_class_is_graded_however_little_time_there_is(to_grade):
+    methods = ("attention", "activations", "gradient", "occlusion")
+    table = grade_package(family("vit-class"), to_grade, methods=methods, minutes=1e-9, seed=0, resamples=50)
+    assert [grade.name for grade in table.grades if not grade.baseline] == ["gradient"]
+    assert table.chosen == "gradient"
+
+
+def test_what_takes_the_place_of_a_method_that_cannot_be_used_here_is_about_the_class(to_grade):
+    package = family("vit-class")
+    few = dataclasses.replace(to_grade, files=to_grade.files[:4], paths=to_grade.paths[:4], groups=np.arange(4))
+    table = grade_package(package, few, methods=("attention", "grad-cam"), seed=0, resamples=50)
+
+    def gaining(grade):
+        value = {"attention": 0.9, "grad-cam": 0.1}.get(grade.name, 0.0)
+        return dataclasses.replace(grade, relevance_gain=dataclasses.replace(grade.relevance_gain, value=value))
+
+    elsewhere = dataclasses.replace(table, chosen="of-a-later-version", grades=tuple(map(gaining, table.grades)))
+    name, how = chosen_here(elsewhere, package)
+    assert name == "grad-cam" and "grad-cam is the next best" in how
+    only = dataclasses.replace(elsewhere, grades=tuple(grade for grade in elsewhere.grades if grade.name != "grad-cam"))
+    assert chosen_here(only, package)[0] == "attention"
 
 
 def test_images_that_cannot_be_read_are_passed_over(to_grade, tmp_path):

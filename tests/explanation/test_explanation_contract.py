@@ -19,6 +19,7 @@ from vitrail.explanation import (
     plan_methods,
     total_cost,
 )
+from vitrail.explanation.run_explain import OF_NO_CLASS
 
 QUICK = {
     name: explainer
@@ -181,3 +182,11 @@ def test_images_and_what_belongs_to_them_must_be_as_many():
     model = family("cnn")
     with pytest.raises(UsageError, match=r"same number, at least one. Found: 2, 1, 1, none"):
         explain_batch(model, pixels_for(model, 2), (whole_image(32),), images=("x",))
+
+
+def test_maps_of_another_class_are_other_maps_except_of_the_methods_that_are_said_to_be_of_no_class():
+    model = family("vit-class")
+    pixels = pixels_for(model)
+    first, second = (explained(model, pixels, defined(model, QUICK), targets=[target]) for target in model.classes[:2])
+    same = {name for name in first if np.array_equal(first[name][0].map, second[name][0].map)}
+    assert same == OF_NO_CLASS and set(first) >= ATTENTION

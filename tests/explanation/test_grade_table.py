@@ -11,7 +11,7 @@ from grading_models import SIZE, LinearModel, images
 from vitrail.explanation.grading.baselines import centre_map, random_map
 from vitrail.explanation.grading.faithfulness import Removal, removal_curves
 from vitrail.explanation.grading.grade import UNTRAINED, Images, Maps, grade_methods
-from vitrail.explanation.grading.means import mean_estimates
+from vitrail.explanation.grading.means import is_above_zero, mean_estimates
 from vitrail.records import GradeTable
 from vitrail.storage import read_record, write_record
 
@@ -85,6 +85,24 @@ def test_few_groups_say_nothing_however_many_images_there_are():
     assert "too few images" in table.why
 
 
+def test_a_score_that_never_moves_is_said_and_more_images_are_not_asked_for():
+    def constant(pixels):
+        return np.tile([0.3, 0.7], (len(pixels), 1))
+
+    table = grade_methods("constant", constant, some(), {"true": true_map()}, removal=FEW, seed=0, resamples=300)
+    assert table.grade_of("true").beats_baselines == "no" and table.chosen == "true"
+    assert "the score does not move" in table.why and "drawn in grey" in table.why and "too few images" not in table.why
+
+
+@pytest.mark.parametrize(
+    ("value", "groups", "expected"),
+    [(0.2, 12, "yes"), (0.0, 12, "no"), (1e-15, 12, "no"), (-0.2, 12, "no"), (0.2, 4, "not estimable")],
+)
+def test_a_difference_that_is_the_same_in_enough_groups_is_known(value, groups, expected):
+    (same,) = mean_estimates(np.full((groups, 1), value), np.arange(groups), seed=0, resamples=100)
+    assert same.low is None and is_above_zero(same) == expected
+
+
 def test_the_cheaper_of_two_that_are_equal_within_the_noise_is_chosen():
     table = table_of({"dear": true_map(passes=700), "cheap": true_map(passes=1, noise=1e-3)})
     assert table.chosen == "cheap"
@@ -114,6 +132,14 @@ def test_a_method_that_ignores_what_the_model_has_learnt_is_not_chosen():
     assert table.chosen == "random" and "of those that pass the randomisation test, which true (" in table.why
     alone = table_of({"true": true_map()}, untrained={"true": untrained})
     assert alone.chosen == "true"
+
+
+def test_a_method_that_says_nothing_about_the_class_is_graded_and_not_chosen_where_there_is_another():
+    table = table_of({"attention": true_map(), "random": random_method})
+    gain = table.grade_of("attention").relevance_gain.value
+    assert gain > table.grade_of("random").relevance_gain.value and table.chosen == "random"
+    assert f"of those that depend on the class, which attention ({gain:.3f}) does not" in table.why
+    assert table_of({"attention": true_map()}).chosen == "attention"
 
 
 def test_the_same_seed_gives_the_same_table_apart_from_the_times_and_it_can_be_kept(tmp_path):

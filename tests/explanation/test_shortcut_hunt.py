@@ -13,6 +13,7 @@ from hunted_models import SIZE, Places, heads
 from PIL import Image
 from torch import nn
 
+from vitrail.decision import Decision
 from vitrail.explanation.grading.asking import method_of
 from vitrail.explanation.hunting.changes import BORDER_ALONE, NO_ANATOMY, NO_OUTSIDE, OUTLINE, WHOLE
 from vitrail.explanation.hunting.places import OUTSIDE, TEXT
@@ -135,6 +136,7 @@ class Package(Places):
 
     fingerprint = "a" * 64
     views = (0,)
+    decision = None
 
     @property
     def parts(self):
@@ -150,12 +152,16 @@ class Package(Places):
         return prepare_file(image, self.recipe)
 
 
+def written(images: HuntImages, folder):
+    files = [folder / f"{number:02d}.png" for number in range(len(images))]
+    for file, pixels in zip(files, images.pixels, strict=True):
+        Image.fromarray(pixels[..., 0]).save(file)
+    return files
+
+
 def test_a_package_is_hunted_on_files_and_letters_are_found(tmp_path):
-    images: HuntImages = heads(24)
-    files = []
-    for number, pixels in enumerate(images.pixels):
-        files.append(tmp_path / f"{number:02d}.png")
-        Image.fromarray(pixels[..., 0]).save(files[-1])
+    images = heads(24)
+    files = written(images, tmp_path)
     (tmp_path / "05.png").write_bytes(b"no image")
     paths = tuple(file.name for file in files)
     hunt = hunt_package(Package(corner=1, lesion=0), files, paths, images.truth, images.groups, seed=0, resamples=RESAMPLES)
@@ -164,7 +170,7 @@ def test_a_package_is_hunted_on_files_and_letters_are_found(tmp_path):
     assert {one.region for one in hunt.regions} >= {OUTSIDE, "border"} and TEXT not in {one.region for one in hunt.regions}
 
     both = ((0.6, Package(corner=1, lesion=0)), (0.4, Package(corner=0, lesion=1, name="other")))
-    ensemble = SimpleNamespace(name="both", parts=both, fingerprint="b" * 64, classes=both[0][1].classes)
+    ensemble = SimpleNamespace(name="both", parts=both, fingerprint="b" * 64, classes=both[0][1].classes, decision=None)
     hunt = hunt_package(ensemble, files, paths, images.truth, images.groups, seed=0, resamples=RESAMPLES)
     assert (hunt.verdict, hunt.model, hunt.package, hunt.n) == ("found", "both", "b" * 64, 23)
     assert survives(hunt, NO_ANATOMY).survives.value == 1.0 and survives(hunt, BORDER_ALONE).survives.value == 1.0
@@ -175,14 +181,25 @@ def test_a_package_is_hunted_on_files_and_letters_are_found(tmp_path):
     assert (hunt.verdict, hunt.n) == ("not estimable", 0) and "its members see different parts" in hunt.message
 
 
+class Reluctant(Package):
+    """It knows the mark, and names the other class all the same."""
+
+    def scores(self, pixels):
+        yes = 0.4 * super().scores(pixels)[:, 1]
+        return np.stack([1 - yes, yes], axis=1)
+
+
+def test_what_a_package_names_is_named_by_its_own_rule(tmp_path):
+    images, package = heads(24), Reluctant(corner=1, lesion=0)
+    asked = (written(images, tmp_path), [str(number) for number in range(24)], images.truth, images.groups)
+    by_highest = survives(hunt_package(package, *asked, seed=0, resamples=RESAMPLES), WHOLE)
+    package.decision = Decision("balanced", positive="yes", negative="no", threshold=0.25)
+    by_threshold = survives(hunt_package(package, *asked, seed=0, resamples=RESAMPLES), WHOLE)
+    assert (by_highest.balanced_accuracy.value, by_threshold.balanced_accuracy.value) == (0.5, 1.0)
+    assert by_highest.auc == by_threshold.auc
+
+
 def test_a_mark_of_a_class_that_the_model_seldom_names_is_found():
-    class Reluctant(Places):
-        """It knows the mark, and names the other class all the same."""
-
-        def scores(self, pixels):
-            yes = 0.4 * super().scores(pixels)[:, 1]
-            return np.stack([1 - yes, yes], axis=1)
-
     hunt = hunted(Reluctant(corner=1, lesion=0), heads())
     assert hunt.verdict == "found" and survives(hunt, WHOLE).balanced_accuracy.value == 0.5
     corner = next(one for one in hunt.regions if one.region == "upper left corner" and one.target == "yes")

@@ -57,6 +57,10 @@ EXPLAINERS: MappingProxyType[str, Explainer] = MappingProxyType(
 PREFERRED = ("grad-cam", "occlusion")
 """What ``auto`` means where no method was graded: the first of these that suits the model; the last suits every model."""
 
+OF_NO_CLASS = frozenset({"attention", "attention-rollout", "activations"})
+"""Methods whose maps are the same whatever class is asked for. They are graded like others, but a map that is to say why an image
+got its class must be about it: ``auto`` takes them only where there is no other."""
+
 AUTO, ALL = "auto", "all"
 NOT_GRADED = "automatically: the first method that suits the model; none was graded on it"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vitrail.decision import Decision, decide
 from vitrail.errors import UsageError
 from vitrail.explanation.activation_maps import Order, strongest_channels
 from vitrail.explanation.attention import EVERY, attention_refusal, find_place, reading
@@ -67,7 +68,7 @@ class Sheet:
         return buffer.getvalue()
 
 
-def attention_sheet(model: ExplainableModel, pixels: ByteArray, *, layer: str = EVERY) -> Sheet:
+def attention_sheet(model: ExplainableModel, pixels: ByteArray, *, layer: str = EVERY, decision: Decision | None = None) -> Sheet:
     """Return where every head of every block looks, a row of the sheet per block, from the input to the logits.
 
     The maps are those of ``attention``: the class token's row, or the mean of the rows that are pooled.
@@ -76,6 +77,7 @@ def attention_sheet(model: ExplainableModel, pixels: ByteArray, *, layer: str = 
         model: A loaded model; see :class:`~vitrail.explanation.attention.AttentionMap` for which it must be.
         pixels: The prepared image before scaling, uint8 of shape (size, size, channels).
         layer: ``all``, or the name of one block.
+        decision: How the model's scores become a class; ``None``: the highest score.
 
     Raises:
         UsageError: The model has no attention over the whole image, or none of that name.
@@ -83,7 +85,7 @@ def attention_sheet(model: ExplainableModel, pixels: ByteArray, *, layer: str = 
     reason = attention_refusal(model)
     if reason:
         raise UsageError(f"attention: {reason}")
-    read, (passes, target, score) = reading(model), _asked(model, pixels, frozenset({"attention"}))
+    read, (passes, target, score) = reading(model), _asked(model, pixels, frozenset({"attention"}), decision=decision)
     chosen = range(len(passes.places)) if layer == EVERY else [find_place(passes.places, layer)[0]]
     maps, titles = [], []
     for number in chosen:
@@ -103,6 +105,7 @@ def channel_sheet(
     count: int = 16,
     by: Order = "weight",
     quantity: Quantity = "logit",
+    decision: Decision | None = None,
 ) -> Sheet:
     """Return the channels of a layer that weigh most for a class.
 
@@ -114,6 +117,7 @@ def channel_sheet(
         count: How many channels, at least 1.
         by: ``weight``: by the mean gradient (Grad-CAM's weight), the largest first. ``variance``: over the places of the layer.
         quantity: What is differentiated.
+        decision: How the model's scores become a class; ``None``: the highest score.
 
     Raises:
         UsageError: The model has no such layer, the class is unknown, or ``count`` is below 1.
@@ -126,7 +130,7 @@ def channel_sheet(
     if layer:
         named_layer(model, layer)
     wants: frozenset[Want] = frozenset({"feature maps", "feature map gradient"})
-    passes, name, score = _asked(model, pixels, wants, layer=layer, target=target, quantity=quantity)
+    passes, name, score = _asked(model, pixels, wants, layer=layer, target=target, quantity=quantity, decision=decision)
     maps, gradient = (part[0].astype(np.float64) for part in (passes.feature_maps(layer), passes.feature_map_gradient(layer)))
     channels, values = strongest_channels(maps, gradient, count=count, by=by)
     titles = tuple(f"channel {channel} {by} {values[channel]:.2g}" for channel in channels)
@@ -142,11 +146,13 @@ def _asked(
     layer: str = "",
     target: str | None = None,
     quantity: Quantity = "logit",
+    decision: Decision | None,
 ) -> tuple[SharedPasses, str, float]:
     """Return the passes of one image, the class that they are about, and its score."""
     if target is not None and target not in model.classes:
         raise UsageError(f"class to explain: {model.name} does not know {target!r}. Choose one of: {', '.join(model.classes)}.")
     passes = SharedPasses(model, pixels[np.newaxis], quantity=quantity, wants=wants, layer=layer)
-    index = int(passes.scores[0].argmax()) if target is None else model.classes.index(target)
+    predicted = int(decide(passes.scores, model.classes, decision)[0])
+    index = predicted if target is None else model.classes.index(target)
     passes.aim(np.array([index]))
     return passes, model.classes[index], float(passes.scores[0, index])

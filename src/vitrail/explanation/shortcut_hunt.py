@@ -16,6 +16,7 @@ import numpy as np
 
 from vitrail.audit.text_lines import find_lines
 from vitrail.datasets import read_image
+from vitrail.decision import Decision
 from vitrail.errors import DataError, PackageError, UsageError
 from vitrail.evaluation.gain import FEWEST_GROUPS
 from vitrail.explanation.foreground import foreground
@@ -47,9 +48,10 @@ from vitrail.records import ByteArray, FloatArray, IntArray, Placement, RegionSh
 COARSE = Occlusion(patch=1 / 7, stride=1.0)
 """Asked in the place of a method that is dearer than 60 passes per map: about 50 passes, fine enough to tell corners apart."""
 FIRST = "hires-cam"
-"""Asked where no method was named or graded. Shares of a map's relevance are counted here, so it must say place by place what the
-logit gains. Grad-CAM averages the gradient over the places first: with maximum pooling, where one place alone counts, it hands
-the corner's share to all others and missed marks that the model had learnt. With average pooling the two are the same map."""
+"""Asked of every model that it suits, whatever method the model's gallery shows. Shares of a map's relevance are counted here, so
+it must say place by place what the logit gains. Grad-CAM averages the gradient over the places first: with maximum pooling, where
+one place alone counts, it hands the corner's share to all others and missed marks that the model had learnt. With average pooling
+the two are the same map."""
 _AT_A_TIME = 8
 
 
@@ -121,6 +123,7 @@ def hunt_shortcuts(
     method_name: str = "",
     untrained: Method | None = None,
     anatomy: BoolArray | None = None,
+    decision: Decision | None = None,
     seed: int,
     package: str = "",
     resamples: int = RESAMPLES,
@@ -137,6 +140,7 @@ def hunt_shortcuts(
         method_name: How the method is called.
         untrained: The same method on the network with its weights drawn anew; ``None``: there is none.
         anatomy: Where the anatomy is, shape (n, size, size), where it is known; ``None``: it is looked for in every image.
+        decision: How the model's scores become a class; ``None``: the highest score.
         seed: Of the intervals.
         package: The fingerprint of the model's package, for the record.
         resamples: Behind every interval.
@@ -154,7 +158,7 @@ def hunt_shortcuts(
     used = np.flatnonzero(seen) if enough else np.arange(len(images))
     used_images, used_anatomy = images.chosen(used), anatomy[used]
     answers = _answers(scores, used_images, used_anatomy, enough=enough)
-    survived, smallest = _survived(answers, used_images, classes, fewest, resamples=resamples, seed=seed)
+    survived, smallest = _survived(answers, used_images, classes, fewest, decision=decision, resamples=resamples, seed=seed)
     regions, passes = _regions(
         used_images, used_anatomy, classes, method, untrained, resamples=resamples, seed=seed, advance=advance
     )
@@ -198,11 +202,18 @@ def _answers(scores: Scorer, images: HuntImages, anatomy: BoolArray, *, enough: 
 
 
 def _survived(
-    answers: Mapping[str, DoubleArray], images: HuntImages, classes: Sequence[str], fewest: int, *, resamples: int, seed: int
+    answers: Mapping[str, DoubleArray],
+    images: HuntImages,
+    classes: Sequence[str],
+    fewest: int,
+    *,
+    decision: Decision | None,
+    resamples: int,
+    seed: int,
 ) -> tuple[Survival, float | None]:
     """Return whether the classes are still known without the anatomy, and the smallest weight of a made-up mark that is found."""
     truth, groups = images.truth, images.groups
-    survived = survival(answers, truth, groups, classes, resamples=resamples, seed=seed)
+    survived = survival(answers, truth, groups, classes, decision=decision, resamples=resamples, seed=seed)
     if fewest < FEWEST_GROUPS:
         why = f"{_counted(fewest)} of a class, in independent groups, with an anatomy that can be told from the ground"
         survived = replace(survived, reason=f"{why}, and {FEWEST_GROUPS} are needed (explanation.hunt_images)")
@@ -283,12 +294,14 @@ def hunt_package(
     truth: IntArray,
     groups: IntArray,
     *,
-    method: str | None = None,
     seed: int,
     resamples: int = RESAMPLES,
     advance: Callable[[int], None] = lambda _: None,
 ) -> ShortcutHunt | None:
     """Hunt for shortcuts of a package on image files, never of test images.
+
+    Maps are by :data:`FIRST` where it suits the model, else by the first method that does; one of more than 60 passes per map
+    gives way to coarse occlusion.
 
     Args:
         package: A loaded package.
@@ -296,8 +309,6 @@ def hunt_package(
         paths: Their names in the data set.
         truth: True class of each, shape (n,).
         groups: Group number of each, shape (n,).
-        method: Of explanation; ``None``: :data:`FIRST` where it suits, else the first that does. One of more than 60 passes per
-            map gives way to coarse occlusion.
         seed: Of whatever is drawn.
         resamples: Behind every interval.
         advance: Told of every few images.
@@ -314,7 +325,7 @@ def hunt_package(
     prepared, notes = _prepared(model, files, paths, truth, groups)
     if prepared is None:
         return None
-    name, maps = _method(model, method, seed=seed)
+    name, maps = _method(model, seed=seed)
     untrained = None
     if model.network is not None and name != "occlusion":
         try:
@@ -331,6 +342,7 @@ def hunt_package(
         maps,
         method_name=name,
         untrained=untrained,
+        decision=package.decision,
         seed=seed,
         package=package.fingerprint,
         resamples=resamples,
@@ -365,10 +377,10 @@ def _not_estimable(package: ExplainablePackage, why: str, *, seed: int, resample
     )
 
 
-def _method(model: ExplainablePart, wished: str | None, *, seed: int) -> tuple[str, Method]:
+def _method(model: ExplainablePart, *, seed: int) -> tuple[str, Method]:
     """Return a method that suits and does not cost too much."""
     own = AUTO if why_not(EXPLAINERS[FIRST], model) else FIRST
-    ((name, explainer),) = choose_methods(model, (wished or own,)).items()
+    ((name, explainer),) = choose_methods(model, (own,)).items()
     cost = explainer.cost(model)
     if cost.forward + cost.backward > DEAR:
         name, explainer = "occlusion", COARSE

@@ -22,7 +22,7 @@ from vitrail.explanation.grading.means import RESAMPLES
 from vitrail.explanation.grading.one_map import RANDOM_MAPS, grade_maps, method_grade
 from vitrail.explanation.grading.redrawn import RedrawnModel
 from vitrail.explanation.package_model import CombinedModel, ExplainablePackage, ExplainablePart, model_of, why_not
-from vitrail.explanation.run_explain import EXPLAINERS, defined_methods
+from vitrail.explanation.run_explain import EXPLAINERS, OF_NO_CLASS, defined_methods
 from vitrail.records import Explanation, GradeTable, IntArray
 from vitrail.storage import read_record
 
@@ -179,7 +179,8 @@ def chosen_here(table: GradeTable, package: ExplainablePackage) -> tuple[str, st
     left = [grade for grade in table.grades if grade.name in defined and grade.relevance_gain.value is not None]
     if not left:
         return "", ""
-    best = max(left, key=lambda grade: grade.relevance_gain.value or 0.0)
+    of_class = [grade for grade in left if grade.name not in OF_NO_CLASS] or left
+    best = max(of_class, key=lambda grade: grade.relevance_gain.value or 0.0)
     return (
         best.name,
         f"{chosen_words(table)} {table.chosen} cannot be used here ({reason.rstrip('.')}): {best.name} is the next best.",
@@ -343,8 +344,8 @@ def _candidates(
     if not costs and methods is not None:
         others, more = _candidates(model, None, images, removal, minutes)
         return others, [*notes, "None of the methods that the study names suits this model: all others were asked.", *more]
+    cheapest = min(costs, key=lambda name: (name in OF_NO_CLASS, costs[name]))  # it stays: auto needs one to choose
     if methods is None:
-        cheapest = min(costs, key=lambda name: costs[name])
         dear = [name for name, cost in costs.items() if cost > MOST_PASSES and name != cheapest]
         notes += [f"{name}: not graded. A map takes {costs.pop(name):,.0f} passes; ask for it by name." for name in dear]
     if minutes is None:
@@ -353,7 +354,7 @@ def _candidates(
     enough = min(ENOUGH_IMAGES, len(images))
     own_baseline = model.network is not None
     while len(costs) > 1 and pace * enough * _passes(costs, removal, own_baseline=own_baseline) > 60 * minutes:
-        dearest = max(reversed(costs), key=lambda name: costs[name])
+        dearest = max((name for name in reversed(costs) if name != cheapest), key=lambda name: costs[name])
         costs.pop(dearest)
         notes.append(f"{dearest}: not graded. With it, {minutes:g} minutes would not do for {enough} images.")
     return list(costs), notes

@@ -12,10 +12,11 @@ from vitrail.explanation.grading.baselines import BASELINE_MAPS, baseline_maps
 from vitrail.explanation.grading.cells import BoolArray, DoubleArray
 from vitrail.explanation.grading.faithfulness import Removal, RemovalCurves, Scorer, removal_curves
 from vitrail.explanation.grading.localisation import localise
-from vitrail.explanation.grading.means import RESAMPLES, Verdict, is_above_zero, mean_estimates
+from vitrail.explanation.grading.means import RESAMPLES, ROUNDING, Verdict, is_above_zero, mean_estimates
 from vitrail.explanation.grading.randomisation import randomisation_test
 from vitrail.explanation.grading.sensitivity import RADIUS, SAMPLES, largest_sensitivity
 from vitrail.explanation.grading.similarity import GRID, agreements
+from vitrail.explanation.run_explain import OF_NO_CLASS
 from vitrail.records import (
     ByteArray,
     Estimate,
@@ -323,8 +324,8 @@ def _nothing() -> Estimate:
 def choose(table: GradeTable, groups: IntArray, *, seed: int, resamples: int = RESAMPLES) -> tuple[str, str]:
     """Choose a method by its gain; of those that the best does not clearly beat, the one with the fewest passes.
 
-    A method that fails the randomisation test is not chosen where there is another. Among equals those that beat their
-    baselines come first.
+    A method whose maps are the same for every class is not chosen where there is another, nor one that fails the randomisation
+    test. Among equals those that beat their baselines come first.
 
     Args:
         table: Of :func:`grade_methods`.
@@ -335,11 +336,11 @@ def choose(table: GradeTable, groups: IntArray, *, seed: int, resamples: int = R
     Returns:
         The method and the reason in a sentence; two empty texts where there is no method.
     """
-    grades = [grade for grade in table.grades if not grade.baseline and grade.relevance_gain.value is not None]
-    if not grades:
+    known = [grade for grade in table.grades if not grade.baseline and grade.relevance_gain.value is not None]
+    if not known:
         return "", ""
-    highest = max(grades, key=_gain)
-    grades = [grade for grade in grades if not _fails(grade)] or grades
+    of_class = [grade for grade in known if grade.name not in OF_NO_CLASS] or known
+    grades = [grade for grade in of_class if not _fails(grade)] or of_class
     best = max(grades, key=_gain)
     columns = [np.subtract(table.gains[best.name], table.gains[grade.name]) for grade in grades]
     behind = mean_estimates(np.stack(columns, axis=1), groups, seed=seed, resamples=resamples)
@@ -350,10 +351,16 @@ def choose(table: GradeTable, groups: IntArray, *, seed: int, resamples: int = R
     ]
     chosen = min([grade for grade in equal if grade.beats_baselines == "yes"] or equal, key=lambda grade: grade.passes)
     why = f"{best.name} has the highest gain ({_gain(best):.3f})"
-    if highest.name != best.name:
-        why = f"{why} of those that pass the randomisation test, which {highest.name} ({_gain(highest):.3f}) does not"
+    left_out = []
+    for before, after, what in ((known, of_class, "depend on the class"), (of_class, grades, "pass the randomisation test")):
+        highest = max(before, key=_gain)
+        if highest not in after:
+            left_out.append(f"of those that {what}, which {highest.name} ({_gain(highest):.3f}) does not")
+    why = " ".join([why, ", and ".join(left_out)]) if left_out else why
     if chosen.name != best.name:
         why = f"{why}; {chosen.name} is as good within the noise ({_gain(chosen):.3f}) and costs less"
+    if all(abs(gain) <= ROUNDING for gains in table.gains.values() for gain in gains):
+        why = f"the score does not move whatever is replaced in an image: no map can be told from another; {chosen.name} is taken"
     if chosen.beats_baselines == "no":
         why = f"{why}; it does not beat its baselines, so its maps are drawn in grey"
     elif chosen.beats_baselines == "not estimable":

@@ -13,6 +13,8 @@ from vitrail.evaluation.metrics import Metric
 from vitrail.records import Estimate, IntArray
 
 RESAMPLES = 2000
+ROUNDING = 1e-9
+"""What is no further from zero is zero, up to rounding."""
 
 Verdict = Literal["yes", "no", "not estimable"]
 
@@ -45,10 +47,17 @@ def mean_estimates(
 
 
 def is_above_zero(difference: Estimate) -> Verdict:
-    """Say whether a mean difference is above zero: its whole interval must be, and enough groups must stand behind it."""
-    if difference.low is None or difference.groups < FEWEST_GROUPS:
+    """Say whether a mean difference is above zero: its whole interval must be, and enough groups must stand behind it.
+
+    Where the difference is the same in all of them there is no interval, and more images would give none: the value decides.
+    """
+    if difference.value is None or difference.groups < FEWEST_GROUPS:
         return "not estimable"
-    return "yes" if difference.low > 0 else "no"
+    if difference.low is not None:
+        return "yes" if difference.low > 0 else "no"
+    if "resamples agree" not in difference.note:
+        return "not estimable"
+    return "yes" if difference.value > ROUNDING else "no"
 
 
 def _weighted_mean(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vitrail.decision import Decision, decide
 from vitrail.evaluation.gain import FEWEST_GROUPS
 from vitrail.evaluation.intervals import Design, estimate, resample, sampling_design
 from vitrail.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, Metric, auc
@@ -102,7 +103,14 @@ class Survival:
 
 
 def survival(
-    found: Mapping[str, DoubleArray], truth: IntArray, groups: IntArray, classes: Sequence[str], *, resamples: int, seed: int
+    found: Mapping[str, DoubleArray],
+    truth: IntArray,
+    groups: IntArray,
+    classes: Sequence[str],
+    *,
+    decision: Decision | None = None,
+    resamples: int,
+    seed: int,
 ) -> Survival:
     """Measure what survives: a ranking of the images (AUC), for a fill shifts all scores of a class alike.
 
@@ -111,15 +119,17 @@ def survival(
         truth: True class of every image, shape (n,).
         groups: Group number of every image, shape (n,).
         classes: Their names.
+        decision: How scores become a class, for the balanced accuracy; ``None``: the highest score.
         resamples: Behind each interval: the same resamples of groups for everything.
         seed: Of those.
     """
     design, names = sampling_design(truth, groups), list(found)
     accuracy = OVERALL_METRICS["balanced_accuracy"]
+    decided = {name: np.eye(len(classes))[decide(scores, classes, decision)] for name, scores in found.items()}
 
     def measured(weights: DoubleArray) -> DoubleArray:  # (b, conditions, classes + 1): AUC of each class, balanced accuracy
         rows = [
-            np.column_stack([auc(truth, found[name], weights), accuracy.compute(truth, found[name], weights)]) for name in names
+            np.column_stack([auc(truth, found[name], weights), accuracy.compute(truth, decided[name], weights)]) for name in names
         ]
         return np.stack(rows, axis=1) if len(weights) else np.empty((0, len(names), len(classes) + 1))
 

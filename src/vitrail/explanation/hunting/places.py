@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from vitrail.evaluation.gain import FEWEST_GROUPS
-from vitrail.evaluation.intervals import CONFIDENCE, resample, sampling_design
+from vitrail.evaluation.intervals import CONFIDENCE
 from vitrail.explanation.grading.cells import BoolArray, DoubleArray, inner_slices
 from vitrail.explanation.grading.means import mean_estimates
 from vitrail.records import FloatArray, IntArray, Placement, RegionShare
@@ -103,7 +103,7 @@ def region_shares(
     """Hold the shares of relevance against their chance, for all images and for those of each class that is explained.
 
     A share is above chance where the lower ends of its mean distances to the area and to the untrained network are above zero;
-    as many parts and classes are looked at, the intervals are widened by their number (Bonferroni).
+    as many parts and classes are looked at, the (t) intervals are widened by their number (Bonferroni).
     """
     asked = list(_asked(shares, areas, untrained, explained, classes))
     known = [chosen for _, _, chosen in asked if len(np.unique(groups[chosen])) >= FEWEST_GROUPS]
@@ -114,7 +114,7 @@ def region_shares(
         found = mean_estimates(np.stack([own, *rivals], axis=1), some, seed=seed, resamples=resamples)
         verdict: Verdict = "not estimable"
         if len(np.unique(some)) >= FEWEST_GROUPS:
-            lows = (_lower(own - rival, some, tests=len(known), resamples=resamples, seed=seed) for rival in rivals)
+            lows = (_lower(own - rival, some, tests=len(known)) for rival in rivals)
             verdict = "yes" if all(low > 0 for low in lows) else "no"
         answer.append(RegionShare(name, target, found[0], found[1], found[2] if untrained else None, verdict))
     return tuple(answer)
@@ -138,8 +138,20 @@ def _asked(
                 yield name, target, chosen.astype(np.int64)
 
 
-def _lower(values: DoubleArray, groups: IntArray, *, tests: int, resamples: int, seed: int) -> float:
-    """Return the lower end of a mean's interval when so many means are looked at."""
-    design = sampling_design(np.zeros(len(values), dtype=np.int64), groups)
-    draws = resample(lambda weights: np.asarray(weights @ values / weights.sum(axis=1)), design, resamples=resamples, seed=seed)
-    return float(np.quantile(draws, (1 - CONFIDENCE) / 2 / max(1, tests)))
+def _lower(values: DoubleArray, groups: IntArray, *, tests: int) -> float:
+    """Return the lower end of a mean's t interval over groups when so many means are looked at: ``m - t s / sqrt(k)``.
+
+    Not a bootstrap: of few groups, its outer percentiles lie too close to the mean. With 24 tests of 10 groups each, where there
+    was nothing to find, one or more of them found something in 29 % of simulated data sets (promised: 2.5 %).
+
+    Args:
+        values: Shape (n,).
+        groups: Group number of each, shape (n,), at least two; each group counts once, by its mean.
+        tests: How many means are looked at.
+    """
+    from scipy.special import stdtrit
+
+    _, index = np.unique(groups, return_inverse=True)
+    means = np.bincount(index, values) / np.bincount(index)
+    quantile = stdtrit(len(means) - 1, 1 - (1 - CONFIDENCE) / 2 / max(1, tests))
+    return float(means.mean() - quantile * means.std(ddof=1) / np.sqrt(len(means)))
