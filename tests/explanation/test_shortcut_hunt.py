@@ -52,7 +52,7 @@ def test_a_model_that_looks_only_at_the_lesion_is_not_flagged_though_the_mark_is
     assert (hunt.verdict, hunt.points_outside, hunt.survives) == ("not found", "no", "no")
     assert survives(hunt, NO_ANATOMY).survives.value == 0.0 and survives(hunt, NO_OUTSIDE).survives.value == 1.0
     assert hunt.message.startswith("No shortcut found: 0 %")
-    assert hunt.smallest_found in (0.05, 0.1, 0.2, 0.5) and "would find a made-up mark" in hunt.message
+    assert hunt.smallest_found in (0.05, 0.1, 0.2, 0.5) and "would show a made-up mark" in hunt.message
 
 
 def test_of_a_model_that_uses_both_the_share_is_what_the_mark_can_know():

@@ -54,8 +54,8 @@ def message_of(survival: Survival, regions: Sequence[RegionShare], points: Verdi
 
 def _sensitivity(smallest: float | None) -> str:
     if smallest is None:
-        return " The test is weak here: it would not find a made-up mark that makes half of the scores. Give it more images."
-    return f" The test would find a made-up mark of one class that makes {100 * smallest:.0f} % of the scores."
+        return " Taking places away is weak here: it misses a made-up mark that makes half of the scores. Give it more images."
+    return f" Taking places away would show a made-up mark of one class that makes {100 * smallest:.0f} % of the scores."
 
 
 def _places(regions: Sequence[RegionShare]) -> list[str]:
