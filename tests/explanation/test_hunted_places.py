@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vitrail.explanation.hunting.places import _lower, region_shares
+from vitrail.explanation.hunting.places import FALSE_ALARMS, _lower, region_shares
 
 PLACES = tuple(f"place {number}" for number in range(8))
 
@@ -24,7 +24,7 @@ def test_the_lower_end_is_that_of_a_t_test_of_the_groups_means():
     values = generator.normal(0.1, 0.3, len(groups)) + generator.normal(0, 0.2, 12)[groups]
     means = [values[groups == group].mean() for group in range(12)]
     for tests in (1, 24):
-        expected = stats.ttest_1samp(means, 0, alternative="greater").confidence_interval(1 - 0.025 / tests).low
+        expected = stats.ttest_1samp(means, 0, alternative="greater").confidence_interval(1 - FALSE_ALARMS / tests).low
         assert _lower(values, groups, tests=tests) == pytest.approx(expected)
 
 
@@ -32,7 +32,7 @@ def test_maps_that_point_nowhere_are_said_to_point_somewhere_as_seldom_as_the_in
     generator, classes, groups = np.random.default_rng(1), np.arange(24) % 2, np.arange(24)
     hunts = 120
     false = sum("yes" in verdicts(generator.normal(0.2, 0.05, (8, 24)), 0.2, classes, groups) for _ in range(hunts))
-    assert false / hunts <= 0.06  # 2.5 % are promised; with bootstrapped intervals it was about 20 %
+    assert false / hunts <= FALSE_ALARMS + 0.05
 
 
 def test_maps_that_point_somewhere_are_still_said_to():
