@@ -25,7 +25,16 @@ from vitrail.evaluation import (
     save_predictions,
 )
 from vitrail.explanation import explain_image, save_explanations
-from vitrail.explanation.grading import ToGrade, chosen_words, find_masks, first_named, grade_package, graded, pick_images
+from vitrail.explanation.grading import (
+    ToGrade,
+    chosen_words,
+    find_masks,
+    first_named,
+    grade_package,
+    graded,
+    masks_found,
+    pick_images,
+)
 from vitrail.explanation.shortcut_hunt import hunt_package, pick_hunted
 from vitrail.models import Package, load_package, members_of, save_ensemble, save_package
 from vitrail.models.heads import Scores
@@ -269,6 +278,7 @@ def _grades(settings: ModelSettings, job: Job, model: ModelFolder, package: Pack
     rows = split.rows("validation")
     rows = rows[pick_images(np.array(split.groups)[rows], most=wished.grade_images, seed=job.study.seed)]
     paths = tuple(manifest.files[row].path for row in rows)
+    masks = {} if wished.masks is None else find_masks(wished.masks, manifest)
     with job.progress.task(f"{settings.name}: grading explanations", len(rows)) as advance:
         table = grade_package(
             package,
@@ -276,7 +286,7 @@ def _grades(settings: ModelSettings, job: Job, model: ModelFolder, package: Pack
                 files=tuple(manifest.root / path for path in paths),
                 paths=paths,
                 groups=np.array(split.groups)[rows],
-                masks={} if wished.masks is None else find_masks(wished.masks, paths),
+                masks={path: masks[path] for path in paths if path in masks},
             ),
             methods=None if wished.methods == "auto" else wished.methods,
             minutes=wished.grade_minutes,
@@ -285,6 +295,8 @@ def _grades(settings: ModelSettings, job: Job, model: ModelFolder, package: Pack
             advance=advance,
         )
     if table is not None:
+        if wished.masks is not None and table.n:
+            table = replace(table, notes=(*table.notes, masks_found(masks, table.images, what="graded images")))
         write_record(model.grades, table)
     return table
 
