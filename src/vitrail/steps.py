@@ -11,7 +11,7 @@ import numpy as np
 
 from vitrail.decision import Decision, decide
 from vitrail.energy import Meter
-from vitrail.errors import UsageError, VitrailError
+from vitrail.errors import PackageError, UsageError, VitrailError
 from vitrail.evaluation import (
     choose_decision,
     compare_with_baselines,
@@ -40,7 +40,7 @@ from vitrail.models import Package, load_package, members_of, save_ensemble, sav
 from vitrail.models.heads import Scores
 from vitrail.preprocess import VIEWS
 from vitrail.progress import SILENT, Progress
-from vitrail.records import GradeTable, Manifest, Part, Predictions, RunResult, ShortcutHunt, Split, Training
+from vitrail.records import Explanation, GradeTable, Manifest, Part, Predictions, RunResult, ShortcutHunt, Split, Training
 from vitrail.run_folder import ModelFolder, RunFolder, openings_of
 from vitrail.storage import read_record, write_record, write_text
 from vitrail.study import EnsembleSettings, ModelSettings, Study
@@ -250,7 +250,8 @@ def explain_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: M
         return
     package = load_package(model.package)
     cases = pick_cases(predictions, each=gallery)
-    explanations = []
+    explanations: list[Explanation] = []
+    failures: list[str] = []
     with meter.lap(f"{settings.name}: explanation"):
         table = _grades(settings, job, model, package)
         named = job.study.explanation.methods
@@ -259,12 +260,20 @@ def explain_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: M
         with job.progress.task(f"{settings.name}: explaining", len(cases)) as advance:
             for case in cases:
                 path = job.manifest.root / predictions.paths[case]
-                explanation = explain_image(package, path, image=predictions.paths[case], method=method)
-                if table:
-                    told = {**explanation.parameters, "chosen": chosen_words(table)}
-                    explanation = graded(package, path, replace(explanation, parameters=told), table, seed=job.study.seed)
-                explanations.append(explanation)
+                try:
+                    explanation = explain_image(package, path, image=predictions.paths[case], method=method)
+                    if table:
+                        told = {**explanation.parameters, "chosen": chosen_words(table)}
+                        explanation = graded(package, path, replace(explanation, parameters=told), table, seed=job.study.seed)
+                    explanations.append(explanation)
+                except PackageError as error:  # the model is trained and evaluated: a map that fails must not take that away
+                    failures.append(str(error))
                 advance()
+    if failures:
+        note = f"{len(failures)} of {len(cases)} images of the gallery have no map. {failures[0]}"
+        job.progress.say(f"{settings.name}: {note}")
+        if table:
+            write_record(model.grades, replace(table, notes=(*table.notes, note)))
     save_explanations(model.explanations, explanations)
 
 
@@ -305,7 +314,11 @@ def _hunt(settings: ModelSettings, job: Job, model: ModelFolder, package: Packag
     """Hunt for shortcuts of the model on validation images, once, where the study wants it."""
     if not job.study.explanation.shortcut_hunt or model.hunt.exists():
         return
-    hunt = hunt_model(settings.name, package, job.study, job.manifest, job.split, method=method, progress=job.progress)
+    try:
+        hunt = hunt_model(settings.name, package, job.study, job.manifest, job.split, method=method, progress=job.progress)
+    except PackageError as error:
+        job.progress.say(f"{settings.name}: not hunted for shortcuts. {error}")
+        return
     if hunt is not None:
         write_record(model.hunt, hunt)
 

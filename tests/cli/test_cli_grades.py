@@ -93,3 +93,20 @@ def test_masks_are_looked_for_before_training(tmp_path):
         "run", study, "--output", tmp_path / "runs", "--set", "models.cnn.training.epochs=1", "--set", "explanation.gallery=0"
     )
     assert "explanation.masks: none of 12 images of the data set has a mask" in result.stderr
+
+
+def test_a_run_whose_maps_fail_ends_with_its_report_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("vitrail.explanation.passes.SAME_ANSWER", -1.0)  # no network agrees with its package that well
+    images = make_images(tmp_path / "images", per_class=8)
+    cnn = [{"model": "cnn", "filters": [4], "training": {"epochs": 1}, "preprocess": {"size": 16}}]
+    study = write_study(tmp_path / "study.yaml", images, models=cnn, explanation={"gallery": 1, "methods": ["gradient"]})
+    result = ask("run", study, "--output", tmp_path / "runs")
+    assert result.exit_code == 0, result.stderr
+    said = "its network, rebuilt for gradients, gives other scores than the package"
+    assert f"cnn: not hunted for shortcuts. cnn: {said}" in result.stderr
+    (folder,) = (tmp_path / "runs").glob("*/models/cnn")
+    table = read_record(folder / "grades.json", GradeTable)
+    assert any(note.startswith(f"gradient: not graded. cnn: {said}") for note in table.notes)
+    assert any("images of the gallery have no map. cnn: its network" in note for note in table.notes)
+    assert load_explanations(folder / "explanations") == ()
+    assert "images of the gallery have no map" in (folder.parent.parent / "report.html").read_text(encoding="utf-8")

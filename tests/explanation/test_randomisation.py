@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from toy_network import gradient_maps, placements, striped, trained_toy
 
-from vitrail.errors import UsageError
+from vitrail.errors import PackageError, UsageError
 from vitrail.explanation.grading.asking import method_of
 from vitrail.explanation.grading.baselines import baseline_maps
 from vitrail.explanation.grading.randomisation import randomisation_test
@@ -137,3 +137,10 @@ def test_a_model_without_a_network_has_no_redrawn_twin():
 
     with pytest.raises(UsageError, match="re-drawn weights: keyhole has no network"):
         RedrawnModel(Keyhole(), seed=0)
+
+
+def test_nobody_is_told_to_train_a_network_that_has_forgotten_everything(toy, pixels, monkeypatch):
+    redrawn = RedrawnModel(toy, seed=1)
+    monkeypatch.setattr(redrawn, "scores", lambda pixels: np.full((len(pixels), 2), np.nan))
+    with pytest.raises(PackageError, match=r"with re-drawn weights: the scores of image are not finite\.$"):
+        method_of(redrawn, "occlusion", seed=0)(pixels, placements(IMAGES), np.ones(IMAGES, dtype=np.int64))
