@@ -11,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 
 from study_data import PLAIN_STUDIES, study
 from vitrail.errors import StudyError
+from vitrail.places import plain_study
 from vitrail.study import CnnSettings, ForestSettings, PreprocessSettings, ProbeSettings, Study, TrainingSettings, changed
 
 
@@ -238,3 +239,11 @@ def test_the_python_door_takes_settings_as_objects():
         preprocess=PreprocessSettings(size=32),
     )
     assert yaml.safe_load(made.to_yaml())["models"][1]["training"]["epochs"] == 2
+
+
+def test_the_study_of_a_run_has_absolute_places(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = plain_study(Study.from_mapping({"data": {"path": "images"}, "output": "runs", "explanation": {"masks": "masks"}}))
+    assert (plain.data.path, plain.output, plain.explanation.masks) == tuple(
+        tmp_path / name for name in ("images", "runs", "masks")
+    )

@@ -93,6 +93,8 @@ def _print_one(console: Console, answer: dict[str, Any]) -> None:
         console.print(escape(f"  drawn in grey: {answer['grade']['reason']}"), soft_wrap=True)
     if answer.get("overview"):
         console.print(escape(f"  with titles and colour bar: {answer['overview']}"), soft_wrap=True)
+    if answer.get("sheet"):
+        console.print(escape(f"  single channels: {answer['sheet']}"), soft_wrap=True)
 
 
 def _print_several(console: Console, image: str, answers: Sequence[dict[str, Any]]) -> None:

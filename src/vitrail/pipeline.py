@@ -21,7 +21,7 @@ from vitrail.energy import Meter, check_energy
 from vitrail.engine import WorkerPool
 from vitrail.errors import Problem, StudyError, UsageError
 from vitrail.evaluation import check_threshold
-from vitrail.explanation.grading import check_explanation
+from vitrail.explanation.grading import check_explanation, find_masks, masks_found
 from vitrail.models import check_continued_data, identity, members_of
 from vitrail.places import cache_of, check_places, plain_study, source_fingerprint
 from vitrail.preprocess import remarks, view_remarks
@@ -96,6 +96,10 @@ def run(study: Study, *, until: Step = "report", fresh: bool = False, progress: 
         enforce(audit_report)
     audit_report = with_groups(audit_report, manifest, settings=study.split)
     check_threshold(study.evaluation, manifest.classes)
+    if study.explanation.masks is not None:
+        masks = find_masks(study.explanation.masks, manifest)
+        images = [file.path for file in manifest.files if file.readable]
+        progress.say(masks_found(masks, images, what="images of the data set"))
     for settings in study.models:
         check_continued_data(settings, data_fingerprint=manifest.fingerprint)
     folder = run_folder_of(study, manifest, audit_report.groups)

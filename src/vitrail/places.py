@@ -32,10 +32,13 @@ def check_places(study: Study) -> None:
 
 def plain_study(study: Study) -> Study:
     """Return the study with absolute places, as it is kept in the run's folder."""
-    places = {name: place.resolve() for name in ("path", "table", "fixes") if (place := getattr(study.data, name)) is not None}
-    data = study.data.model_copy(update=places)
+    of_data = {name: place.resolve() for name in ("path", "table", "fixes") if (place := getattr(study.data, name)) is not None}
+    data = study.data.model_copy(update=of_data)
     split = study.split.model_copy(update={"file": study.split.file.resolve()} if study.split.file else {})
-    return study.model_copy(update={"data": data, "split": split, "output": study.output.resolve()})
+    masks = study.explanation.masks
+    explanation = study.explanation.model_copy(update={"masks": masks.resolve()} if masks else {})
+    places = {"data": data, "split": split, "explanation": explanation, "output": study.output.resolve()}
+    return study.model_copy(update=places)
 
 
 @functools.cache

@@ -501,8 +501,8 @@ class ExplanationSettings(Settings):
     )
     masks: Place | None = Field(
         default=None,
-        description="Folder of masks (white where the finding is) with the relative paths or the names of their images: maps are "
-        "held against them; null: none.",
+        description="Folder of masks (white where the finding is) with the relative paths or the names of their images, `_mask` "
+        "or the like behind them or not: maps are held against them. It may be the folder of the images; null: none.",
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from vitrail.decision import Decision, decide
 from vitrail.energy import Meter
-from vitrail.errors import UsageError, VitrailError
+from vitrail.errors import PackageError, UsageError, VitrailError
 from vitrail.evaluation import (
     choose_decision,
     compare_with_baselines,
@@ -25,13 +25,22 @@ from vitrail.evaluation import (
     save_predictions,
 )
 from vitrail.explanation import explain_image, save_explanations
-from vitrail.explanation.grading import ToGrade, chosen_words, find_masks, first_named, grade_package, graded, pick_images
+from vitrail.explanation.grading import (
+    ToGrade,
+    chosen_words,
+    find_masks,
+    first_named,
+    grade_package,
+    graded,
+    masks_found,
+    pick_images,
+)
 from vitrail.explanation.shortcut_hunt import hunt_package, pick_hunted
 from vitrail.models import Package, load_package, members_of, save_ensemble, save_package
 from vitrail.models.heads import Scores
 from vitrail.preprocess import VIEWS
 from vitrail.progress import SILENT, Progress
-from vitrail.records import GradeTable, Manifest, Part, Predictions, RunResult, ShortcutHunt, Split, Training
+from vitrail.records import Explanation, GradeTable, Manifest, Part, Predictions, RunResult, ShortcutHunt, Split, Training
 from vitrail.run_folder import ModelFolder, RunFolder, openings_of
 from vitrail.storage import read_record, write_record, write_text
 from vitrail.study import EnsembleSettings, ModelSettings, Study
@@ -241,7 +250,8 @@ def explain_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: M
         return
     package = load_package(model.package)
     cases = pick_cases(predictions, each=gallery)
-    explanations = []
+    explanations: list[Explanation] = []
+    failures: list[str] = []
     with meter.lap(f"{settings.name}: explanation"):
         table = _grades(settings, job, model, package)
         named = job.study.explanation.methods
@@ -250,12 +260,20 @@ def explain_model(settings: ModelSettings, job: Job, folder: RunFolder, meter: M
         with job.progress.task(f"{settings.name}: explaining", len(cases)) as advance:
             for case in cases:
                 path = job.manifest.root / predictions.paths[case]
-                explanation = explain_image(package, path, image=predictions.paths[case], method=method, seed=job.study.seed)
-                if table:
-                    told = {**explanation.parameters, "chosen": chosen_words(table)}
-                    explanation = graded(package, path, replace(explanation, parameters=told), table, seed=job.study.seed)
-                explanations.append(explanation)
+                try:
+                    explanation = explain_image(package, path, image=predictions.paths[case], method=method, seed=job.study.seed)
+                    if table:
+                        told = {**explanation.parameters, "chosen": chosen_words(table)}
+                        explanation = graded(package, path, replace(explanation, parameters=told), table, seed=job.study.seed)
+                    explanations.append(explanation)
+                except PackageError as error:  # the model is trained and evaluated: a map that fails must not take that away
+                    failures.append(str(error))
                 advance()
+    if failures:
+        note = f"{len(failures)} of {len(cases)} images of the gallery have no map. {failures[0]}"
+        job.progress.say(f"{settings.name}: {note}")
+        if table:
+            write_record(model.grades, replace(table, notes=(*table.notes, note)))
     save_explanations(model.explanations, explanations)
 
 
@@ -269,6 +287,7 @@ def _grades(settings: ModelSettings, job: Job, model: ModelFolder, package: Pack
     rows = split.rows("validation")
     rows = rows[pick_images(np.array(split.groups)[rows], most=wished.grade_images, seed=job.study.seed)]
     paths = tuple(manifest.files[row].path for row in rows)
+    masks = {} if wished.masks is None else find_masks(wished.masks, manifest)
     with job.progress.task(f"{settings.name}: grading explanations", len(rows)) as advance:
         table = grade_package(
             package,
@@ -276,7 +295,7 @@ def _grades(settings: ModelSettings, job: Job, model: ModelFolder, package: Pack
                 files=tuple(manifest.root / path for path in paths),
                 paths=paths,
                 groups=np.array(split.groups)[rows],
-                masks={} if wished.masks is None else find_masks(wished.masks, paths),
+                masks={path: masks[path] for path in paths if path in masks},
             ),
             methods=None if wished.methods == "auto" else wished.methods,
             minutes=wished.grade_minutes,
@@ -285,6 +304,8 @@ def _grades(settings: ModelSettings, job: Job, model: ModelFolder, package: Pack
             advance=advance,
         )
     if table is not None:
+        if wished.masks is not None and table.n:
+            table = replace(table, notes=(*table.notes, masks_found(masks, table.images, what="graded images")))
         write_record(model.grades, table)
     return table
 
@@ -293,7 +314,11 @@ def _hunt(settings: ModelSettings, job: Job, model: ModelFolder, package: Packag
     """Hunt for shortcuts of the model on validation images, once, where the study wants it."""
     if not job.study.explanation.shortcut_hunt or model.hunt.exists():
         return
-    hunt = hunt_model(settings.name, package, job.study, job.manifest, job.split, progress=job.progress)
+    try:
+        hunt = hunt_model(settings.name, package, job.study, job.manifest, job.split, progress=job.progress)
+    except PackageError as error:
+        job.progress.say(f"{settings.name}: not hunted for shortcuts. {error}")
+        return
     if hunt is not None:
         write_record(model.hunt, hunt)
 

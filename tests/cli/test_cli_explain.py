@@ -66,6 +66,8 @@ def test_activations_come_with_a_sheet_of_channels(finished, image, tmp_path):
     (item,) = answer("explain", finished.package("cnn"), image, "--method", "activations", "--output", tmp_path)
     with Image.open(item["sheet"]) as sheet, Image.open(item["picture"]) as picture:
         assert sheet.size[0] > 128 and sheet.size != picture.size
+    told = ask("explain", finished.package("cnn"), image, "--method", "activations", "--output", tmp_path)
+    assert f"single channels: {item['sheet']}" in told.stdout
     refused = ask(
         "explain", finished.package("cnn"), image, "--method", "attention", "--layer", "all", "--output", tmp_path / "a"
     )

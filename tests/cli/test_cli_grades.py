@@ -6,8 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from cli_data import answer, ask, write_study
+from cli_data import answer, ask, make_images, write_study
+from PIL import Image
 
 from vitrail.explanation import load_explanations
 from vitrail.records import GradeTable
@@ -57,3 +59,54 @@ def test_an_unknown_method_in_a_study_is_told_before_any_work(finished, tmp_path
     result = ask("run", study, "--output", tmp_path / "runs")
     assert result.exit_code == 2 and "explanation.methods[0]: no method has this name." in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_masks_beside_images_are_those_of_their_images(tmp_path):
+    images = make_images(tmp_path / "images", per_class=8)
+    for picture in sorted(images.glob("round/*.png")):
+        mask = np.asarray(Image.open(picture)) > 120
+        Image.fromarray(mask.astype(np.uint8) * 255).save(picture.with_name(f"{picture.stem}_mask.png"))
+    forest = [{"model": "forest", "trees": 5, "features": ["pixels"], "preprocess": {"size": 16}}]
+    wished = {"gallery": 1, "methods": ["occlusion"], "grade_images": 64, "shortcut_hunt": False, "masks": str(images)}
+    study = write_study(tmp_path / "study.yaml", images, models=forest, explanation=wished)
+    run = answer("run", study, "--output", tmp_path / "runs")
+    table = read_record(Path(run["run"]) / "models" / "forest" / "grades.json", GradeTable)
+    masked = sum(path.startswith("round/") for path in table.images)
+    assert f"explanation.masks: {masked} of {table.n} graded images have a mask." in table.notes
+    assert masked and table.grade_of("occlusion").localisation.chance.n == masked
+    assert table.grade_of("occlusion").localisation.chance.value < 0.3
+
+
+def test_masks_are_looked_for_before_training(tmp_path):
+    images = make_images(tmp_path / "images", per_class=4)
+    for folder in ("one", "two"):
+        (tmp_path / "masks" / folder).mkdir(parents=True)
+        (tmp_path / "masks" / folder / "unlike.png").touch()
+    (images / "round" / "0.png").rename(images / "round" / "unlike.png")
+    study = write_study(tmp_path / "study.yaml", images, explanation={"masks": str(tmp_path / "masks")})
+    result = ask("run", study, "--output", tmp_path / "runs")
+    assert result.exit_code == 2 and "explanation.masks: round/unlike.png must have one mask." in result.stderr
+    assert not list((tmp_path / "runs").glob("*/models"))
+    shutil.rmtree(tmp_path / "masks" / "one")
+    (tmp_path / "masks" / "two" / "unlike.png").rename(tmp_path / "masks" / "two" / "other.png")
+    result = ask(
+        "run", study, "--output", tmp_path / "runs", "--set", "models.cnn.training.epochs=1", "--set", "explanation.gallery=0"
+    )
+    assert "explanation.masks: none of 12 images of the data set has a mask" in result.stderr
+
+
+def test_a_run_whose_maps_fail_ends_with_its_report_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("vitrail.explanation.passes.SAME_ANSWER", -1.0)  # no network agrees with its package that well
+    images = make_images(tmp_path / "images", per_class=8)
+    cnn = [{"model": "cnn", "filters": [4], "training": {"epochs": 1}, "preprocess": {"size": 16}}]
+    study = write_study(tmp_path / "study.yaml", images, models=cnn, explanation={"gallery": 1, "methods": ["gradient"]})
+    result = ask("run", study, "--output", tmp_path / "runs")
+    assert result.exit_code == 0, result.stderr
+    said = "its network, rebuilt for gradients, gives other scores than the package"
+    assert f"cnn: not hunted for shortcuts. cnn: {said}" in result.stderr
+    (folder,) = (tmp_path / "runs").glob("*/models/cnn")
+    table = read_record(folder / "grades.json", GradeTable)
+    assert any(note.startswith(f"gradient: not graded. cnn: {said}") for note in table.notes)
+    assert any("images of the gallery have no map. cnn: its network" in note for note in table.notes)
+    assert load_explanations(folder / "explanations") == ()
+    assert "images of the gallery have no map" in (folder.parent.parent / "report.html").read_text(encoding="utf-8")

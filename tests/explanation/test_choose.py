@@ -215,7 +215,7 @@ def test_masks_are_read_where_there_are_some(to_grade, tmp_path):
     mask = np.zeros((SIZE, SIZE), dtype=np.uint8)
     mask[8:14, 16:22] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    given = dataclasses.replace(to_grade, masks={"00.png": tmp_path / "mask.png"})
+    given = dataclasses.replace(to_grade, masks={"00.png": (tmp_path / "mask.png",)})
     found = grade_package(KeyholePackage(), given, methods=("occlusion",), seed=0, resamples=300).grade_of("occlusion")
     assert found.localisation.energy.n == 1 and found.localisation.energy.value > 3 * found.localisation.chance.value
 

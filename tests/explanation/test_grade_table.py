@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from grading_models import SIZE, LinearModel, images
 
+from vitrail.errors import PackageError
 from vitrail.explanation.grading.baselines import centre_map, random_map
 from vitrail.explanation.grading.faithfulness import Removal, removal_curves
 from vitrail.explanation.grading.grade import UNTRAINED, Images, Maps, grade_methods
@@ -179,3 +180,50 @@ def test_groups_are_drawn_whole():
         mean_estimates(values, groups, seed=0, resamples=500)[0] for groups in (np.arange(120), np.repeat(np.arange(12), 10))
     )
     assert together.high - together.low > 2 * (alone.high - alone.low)
+
+
+def failing(method, *, after):
+    """Return a method that fails when it is asked once more than so many times."""
+    left = [after]
+
+    def asked(pixels, placements, targets):
+        left[0] -= 1
+        if left[0] < 0:
+            raise PackageError("toy: its map holds values that are not finite.")
+        return method(pixels, placements, targets)
+
+    return asked
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_method_that_fails_is_dropped_and_takes_nothing_else_with_it(after):
+    methods = {"true": true_map(), "random": random_method}
+    broken = {
+        "a": failing(true_map(), after=after),
+        "true": true_map(),
+        "random": random_method,
+        "b": failing(true_map(), after=1),
+    }
+    table = table_of(broken, untrained={"a": random_method, "true": random_method}, sensitivity_images=4)
+    plain = table_of(methods, untrained={"true": random_method}, sensitivity_images=4)
+    assert table.notes == ("a, b: not graded. toy: its map holds values that are not finite.",)
+    assert [timeless(one) for one in table.grades] == [timeless(one) for one in plain.grades]
+    assert (table.agreement, table.gains, table.chosen) == (plain.agreement, plain.gains, "true")
+
+
+def test_where_the_untrained_network_alone_fails_that_baseline_is_dropped():
+    table = table_of({"true": true_map()}, untrained={"true": failing(random_method, after=1)})
+    assert table.notes == (f"{UNTRAINED}: true: not graded. toy: its map holds values that are not finite.",)
+    assert table.chosen == "true" and table.grade_of("true").randomisation is None
+    assert not any(one.name.startswith(UNTRAINED) for one in table.grades)
+
+
+def test_where_every_method_fails_the_table_says_so_and_chooses_none():
+    table = table_of({"a": failing(true_map(), after=0)})
+    assert table.chosen == "" and table.agreement == () and "a: not graded" in table.notes[0]
+    assert all(one.baseline for one in table.grades)
+
+
+def timeless(grade):
+    """Return a grade without what a clock says."""
+    return dataclasses.replace(grade, seconds=0.0)

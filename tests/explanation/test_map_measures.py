@@ -12,10 +12,12 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy.stats import spearmanr
 
+from vitrail.datasets.derived import DERIVED
 from vitrail.errors import DataError, UsageError
 from vitrail.explanation.grading.localisation import find_masks, localise, mask_at_input, read_mask
 from vitrail.explanation.grading.sensitivity import largest_sensitivity
 from vitrail.explanation.grading.similarity import agreements, rank_correlation
+from vitrail.records import ImageFile, Manifest, Placement
 
 
 @given(arrays(np.float64, (2, 20), elements=st.integers(-3, 3).map(float)))
@@ -114,13 +116,74 @@ def test_masks_go_the_way_of_their_images(tmp_path):
     np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), mask)
 
 
+def data_set(root, *paths, derived=()):
+    """Return a manifest of images that nobody looks at."""
+    files = [ImageFile(path, "a", None, 1, "", "readable") for path in paths]
+    files += [ImageFile(path, "a", None, 1, "", "excluded", f"{DERIVED}x") for path in derived]
+    return Manifest(root, ("a",), tuple(files), root / "thumbnails", root / "facts")
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
 def test_masks_are_found_by_path_and_by_name(tmp_path):
-    for name in ("scan1.png", "one/scan2.png", "two/scan2.png", "two/scan3.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = find_masks(tmp_path, ["train/glioma/scan1.jpg", "one/scan2.jpg", "scan3.jpg"])
-    assert found == {"train/glioma/scan1.jpg": tmp_path / "scan1.png", "one/scan2.jpg": tmp_path / "one/scan2.png"}
+    touch(tmp_path, "scan1.png", "one/scan2.png", "two/scan2.png", "two/scan3.txt")
+    images = data_set(tmp_path / "images", "train/glioma/scan1.jpg", "one/scan2.jpg", "scan3.jpg")
+    assert find_masks(tmp_path, images) == {
+        "train/glioma/scan1.jpg": (tmp_path / "scan1.png",),
+        "one/scan2.jpg": (tmp_path / "one/scan2.png",),
+    }
     with pytest.raises(UsageError, match=r"explanation.masks: three/scan2.jpg must have one mask"):
-        find_masks(tmp_path, ["three/scan2.jpg"])
+        find_masks(tmp_path, data_set(tmp_path / "images", "three/scan2.jpg"))
     with pytest.raises(UsageError, match=r"explanation.masks: must be a folder"):
-        find_masks(tmp_path / "absent", [])
+        find_masks(tmp_path / "absent", images)
+
+
+def test_masks_beside_images_are_found_and_no_image_is_its_own_mask(tmp_path):
+    images = ("benign/benign (1).png", "benign/benign (2).png", "normal/normal (1).png", "cell.tif#0")
+    masks = ("benign/benign (1)_mask.png", "benign/benign (2)_mask.png", "benign/benign (2)_mask_1.png")
+    drawn = ("normal/normal (1)_overlay.png",)
+    touch(tmp_path, "cell.tif", *images[:-1], *masks, *drawn)
+    found = find_masks(tmp_path, data_set(tmp_path, *images, derived=(*masks, *drawn)))
+    assert found == {
+        images[0]: (tmp_path / masks[0],),
+        images[1]: (tmp_path / masks[1], tmp_path / masks[2]),
+    }
+    touch(tmp_path, "benign/benign (1)_roi.png")
+    with pytest.raises(UsageError, match=r"explanation.masks: benign/benign \(1\).png must have one mask. Found: .*_mask.*_roi"):
+        find_masks(tmp_path, data_set(tmp_path, *images, derived=masks))
+
+
+def test_a_mask_goes_to_no_image_of_the_same_name_elsewhere(tmp_path):
+    touch(tmp_path, "tumour/1.png", "tumour/2_seg.png", "other/7.png")
+    images = data_set(
+        tmp_path / "images", "1.jpg", "healthy/1.jpg", "tumour/1.jpg", "healthy/2.jpg", "tumour/2.jpg", "healthy/7.jpg"
+    )
+    assert find_masks(tmp_path, images) == {
+        "tumour/1.jpg": (tmp_path / "tumour/1.png",),
+        "tumour/2.jpg": (tmp_path / "tumour/2_seg.png",),
+        "healthy/7.jpg": (tmp_path / "other/7.png",),
+    }
+
+
+def test_findings_in_several_files_are_one_mask(tmp_path):
+    parts = np.zeros((2, 6, 5), dtype=np.uint8)
+    parts[0, 1, 1], parts[1, 4, 3] = 255, 1
+    for number, part in enumerate(parts):
+        Image.fromarray(part).save(tmp_path / f"{number}.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "0.png", tmp_path / "1.png"), parts.any(axis=0))
+    Image.fromarray(parts[0, :3]).save(tmp_path / "2.png")
+    with pytest.raises(DataError, match=r"masks of one image must have one size. Found: \(6, 5\), \(3, 5\)"):
+        read_mask(tmp_path / "0.png", tmp_path / "2.png")
+
+
+@pytest.mark.parametrize("side", [64, 100, 1000])
+def test_a_small_finding_does_not_vanish_at_the_input(side):
+    for row, column in np.random.default_rng(0).integers(0, side, (20, 2)):
+        mask = np.zeros((side, side), dtype=bool)
+        mask[row, column] = True
+        found = mask_at_input(mask, Placement(side, side, 0, 0, side, side, 0, 0, 16, 16), size=16)
+        assert found.sum() == 1 and found[int((row + 0.5) * 16 / side), int((column + 0.5) * 16 / side)]

@@ -5,11 +5,13 @@ import pytest
 import torch
 from explanation_models import whole_image
 from explanation_networks import family, pixels_for
+from scipy.ndimage import gaussian_filter
 from test_gradients import Forward, linear_package
 
 from vitrail.explanation import explain_batch
 from vitrail.explanation.graph import INPUT, LOGITS, network_graph
 from vitrail.explanation.path_gradients import ExpectedGradients, IntegratedGradients, SmoothGrad, clenshaw_curtis
+from vitrail.records import Placement
 
 
 def asked(model, explainer, pixels, targets, **wishes):
@@ -126,6 +128,62 @@ def test_without_images_blurred_versions_stand_in_and_that_is_said():
     (one,) = asked(family("cnn"), ExpectedGradients(samples=8), pixels_for(family("cnn")), ("a",))
     assert any("blurred versions" in warning for warning in one.warnings)
     assert one.parameters["baselines"] == "4 blurred versions"
+
+
+# ---------------------------------------------------------------------------------------------------- padding
+
+WIDE = Placement(10, 32, 0, 0, 10, 32, 11, 0, 21, 32)
+
+
+def padded(model, count=1, seed=0):
+    """Return images of three times the width of their height, with black padding above and below."""
+    pixels = pixels_for(model, count, seed)
+    pixels[:, :11] = pixels[:, 21:] = 0
+    return pixels
+
+
+def value_against(model, pixels, baseline):
+    """Return how far the logits of the image are above those of what stands in for it, where the image is."""
+    graph = network_graph(model.network)
+    inputs, other = graph.scaled(pixels), graph.scaled(pixels)
+    other[:, :, 11:21] = graph.scaled(baseline)[:, :, 11:21]
+    return (graph.run({INPUT: inputs})[LOGITS] - graph.run({INPUT: other})[LOGITS]).numpy()[0].astype(float)
+
+
+def of_wide(model, explainer, pixels, **wishes):
+    (one,) = explain_batch(model, pixels, (WIDE,), images=("x",), methods={"one": explainer}, targets=("a",), **wishes)["one"]
+    return one
+
+
+@pytest.mark.parametrize("name", ["cnn-hidden", "transformer", "vit-class"])
+@pytest.mark.parametrize("baseline", ["black", "blur", "median"])
+def test_padding_takes_nothing_from_the_sum(name, baseline):
+    model = family(name)
+    pixels, other = padded(model), padded(model)
+    shown = pixels[0, 11:21].astype(float)
+    if baseline == "blur":
+        other[0, 11:21] = np.rint(gaussian_filter(shown, (4, 4, 0), mode="nearest"))
+    else:
+        other[0, 11:21] = np.rint(np.median(shown, axis=(0, 1))) if baseline == "median" else 0
+    one = of_wide(model, IntegratedGradients(baseline=baseline, steps=64, most_steps=512), pixels)
+    difference = value_against(model, pixels, other)[0]
+    assert one.map.shape == (10, 32) and one.parameters["completeness_error"] <= 0.01
+    assert one.map.sum() == pytest.approx(difference, abs=0.011 * max(abs(difference), 1e-3))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_expected_gradients_of_a_padded_image_add_up(given):
+    model = family("vit-class")
+    pixels, other = padded(model), pixels_for(model, 1, seed=5)
+    if given:
+        against, wishes = value_against(model, pixels, other)[0], {"background": other}
+    else:
+        blurred = [padded(model) for _ in range(4)]
+        for one, width in zip(blurred, (0.5, 1, 2, 4), strict=True):
+            one[0, 11:21] = np.rint(gaussian_filter(pixels[0, 11:21].astype(float), (width, width, 0), mode="nearest"))
+        against, wishes = np.mean([value_against(model, pixels, one)[0] for one in blurred]), {}
+    found = of_wide(model, ExpectedGradients(samples=600), pixels, **wishes)
+    assert found.map.sum() == pytest.approx(against, abs=0.1 * abs(against))
 
 
 # ---------------------------------------------------------------------------------------------------- SmoothGrad

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from toy_network import gradient_maps, placements, striped, trained_toy
 
-from vitrail.errors import UsageError
+from vitrail.errors import PackageError, UsageError
 from vitrail.explanation.grading.asking import method_of
 from vitrail.explanation.grading.baselines import baseline_maps
 from vitrail.explanation.grading.randomisation import randomisation_test
@@ -47,6 +47,36 @@ def test_every_tensor_keeps_its_values_in_another_order_and_the_model_is_left_as
     np.testing.assert_array_equal(toy.scores(pixels), before)
     np.testing.assert_array_equal(redrawn.scores(pixels), RedrawnModel(toy, seed=1).scores(pixels))
     assert not np.array_equal(redrawn.scores(pixels), RedrawnModel(toy, seed=2).scores(pixels))
+
+
+@pytest.mark.parametrize("name", ["vit-class", "vit-registers", "convnext", "swin"])
+def test_nothing_that_a_backbone_has_learnt_is_left_in_place(name):
+    import timm
+    import torch
+    from explanation_networks import BACKBONES, SIZE, packed, pixels_for, random_head, recipe_of
+
+    from vitrail.explanation.graph import network_graph
+    from vitrail.models.backbones import Features, pooling_and_dimension
+
+    architecture, wishes = BACKBONES[name]
+    backbone = timm.create_model(architecture, pretrained=False, num_classes=0, **wishes).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / 10)
+    pooling, dimension = pooling_and_dimension(backbone, torch.rand(2, 3, SIZE, SIZE))
+    model = packed(Features(backbone, pooling), random_head(dimension), recipe_of("rgb", "channel"), pooling)
+    redrawn = RedrawnModel(model, seed=1)
+    before, after = network_graph(model.network).weights, redrawn.network.replaced
+    assert not any("Constant" in tensor for tensor in before)  # Swin's attention masks are no weights
+    moved = [value.numpy() for tensor, value in before.items() if not np.array_equal(value.numpy(), after[tensor])]
+    there = np.concatenate([value.ravel() for value in moved])
+    for parameter, values in backbone.named_parameters():
+        assert np.isin(values.detach().numpy(), there).all(), f"{parameter} is where it was"
+    pixels = pixels_for(model, 2)
+    scores = redrawn.scores(pixels)
+    np.testing.assert_allclose(scores.sum(axis=1), 1)
+    assert not np.allclose(scores, model.scores(pixels), atol=0.01)
 
 
 def test_the_cascade_goes_from_the_logits_down_and_keeps_what_it_drew(toy):
@@ -107,3 +137,10 @@ def test_a_model_without_a_network_has_no_redrawn_twin():
 
     with pytest.raises(UsageError, match="re-drawn weights: keyhole has no network"):
         RedrawnModel(Keyhole(), seed=0)
+
+
+def test_nobody_is_told_to_train_a_network_that_has_forgotten_everything(toy, pixels, monkeypatch):
+    redrawn = RedrawnModel(toy, seed=1)
+    monkeypatch.setattr(redrawn, "scores", lambda pixels: np.full((len(pixels), 2), np.nan))
+    with pytest.raises(PackageError, match=r"with re-drawn weights: the scores of image are not finite\.$"):
+        method_of(redrawn, "occlusion", seed=0)(pixels, placements(IMAGES), np.ones(IMAGES, dtype=np.int64))

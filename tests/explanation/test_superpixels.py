@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from explanation_models import Keyhole, grey_recipe, whole_image
 
-from vitrail.explanation import KernelShap, Lime, Question, explain_batch
+from vitrail.explanation import KernelShap, Lime, Question, explain_batch, plan_methods, total_cost
 from vitrail.explanation.superpixels import segment
 from vitrail.records import Placement
 
@@ -152,6 +152,8 @@ def test_both_methods_share_one_bank_of_answers():
         found = explain_batch(model, pixels, (whole_image(32),) * 2, images=("a", "b"), methods=methods)
         runs[methods] = model.__dict__["seen"]
         assert set(found) == set(methods)
+        planned, _ = total_cost(plan_methods(model, methods))
+        assert planned == pytest.approx(runs[methods] / 2, rel=0.02)
     assert runs["lime",] == runs["kernel-shap",] == runs["lime", "kernel-shap"]
     alone = explain_batch(Counter(), pixels, (whole_image(32),) * 2, images=("a", "b"), methods=("kernel-shap",))
     np.testing.assert_array_equal(alone["kernel-shap"][1].map, found["kernel-shap"][1].map)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vitrail.datasets.decoded import Decoded
-    from vitrail.datasets.derived import DERIVED
+    from vitrail.datasets.derived import DERIVED, masked_stem
     from vitrail.datasets.facts import FACTS, THUMBNAIL_SIZE
     from vitrail.datasets.fetching import FRIENDLY_NAMES, fetch
     from vitrail.datasets.folder import find_layout
@@ -46,6 +46,7 @@ __all__ = [
     "fetch",
     "find_layout",
     "make_phantom",
+    "masked_stem",
     "name_patients",
     "propose_patient_keys",
     "read_answer_key",
@@ -56,7 +57,7 @@ __all__ = [
 
 _NAMES = {
     "decoded": ("Decoded",),
-    "derived": ("DERIVED",),
+    "derived": ("DERIVED", "masked_stem"),
     "facts": ("FACTS", "THUMBNAIL_SIZE"),
     "fetching": ("FRIENDLY_NAMES", "fetch"),
     "folder": ("find_layout",),

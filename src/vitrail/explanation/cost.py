@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vitrail.explanation.explainer import ExplainableModel
+from vitrail.explanation.explainer import ExplainableModel, SharesAnswers
 from vitrail.explanation.run_explain import ALL, choose_methods, defined_methods
 
 
@@ -20,6 +20,7 @@ class PlannedMethod:
         shared: Whether one pass forth and one back serve all such methods together.
         refusal: Why it is not defined for the model; empty: it is.
         own_way_back: Whether it shares the pass forth alone.
+        answers: What it asks the model about, where methods that ask about the same ask once; empty: it shares no answers.
     """
 
     method: str
@@ -28,6 +29,7 @@ class PlannedMethod:
     shared: bool
     refusal: str = ""
     own_way_back: bool = False
+    answers: tuple[str | int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,10 @@ def plan_methods(model: ExplainableModel, methods: Sequence[str] = (ALL,)) -> tu
     for name, explainer in choose_methods(model, methods).items():
         cost = explainer.cost(model)
         guided = "guided gradient" in explainer.wants
-        planned.append(PlannedMethod(name, cost.forward, cost.backward, bool(explainer.wants), own_way_back=guided))
+        answers = explainer.answers if isinstance(explainer, SharesAnswers) else ()
+        planned.append(
+            PlannedMethod(name, cost.forward, cost.backward, bool(explainer.wants), own_way_back=guided, answers=answers)
+        )
     refused = defined_methods(model).items() if ALL in methods else ()
     return (*planned, *(PlannedMethod(name, 0.0, 0.0, False, why) for name, why in refused if why))
 
@@ -78,5 +83,10 @@ def total_cost(planned: Sequence[PlannedMethod]) -> tuple[float, float]:
     defined = [one for one in planned if not one.refusal]
     forth = [one.forward for one in defined if one.shared]
     back = [one.backward for one in defined if one.shared and not one.own_way_back]
-    forward = max(forth, default=0.0) + sum(one.forward for one in defined if not one.shared)
+    asked: dict[tuple[str | int, ...], float] = {}
+    for one in defined:
+        if not one.shared:
+            alike = one.answers or ("alone", one.method)
+            asked[alike] = max(asked.get(alike, 0.0), one.forward)
+    forward = max(forth, default=0.0) + sum(asked.values())
     return forward, max(back, default=0.0) + sum(one.backward for one in defined if not one.shared or one.own_way_back)

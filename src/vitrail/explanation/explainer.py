@@ -258,6 +258,16 @@ class Explainer(Protocol):
         ...
 
 
+@runtime_checkable
+class SharesAnswers(Protocol):
+    """A method that asks the model about changed images, and takes the answers where another method asked about the same."""
+
+    @property
+    def answers(self) -> tuple[str, int, int]:
+        """What is asked about: methods of which it is the same ask once."""
+        ...
+
+
 def picture_of(pixels: ByteArray) -> ByteArray:
     """Return what there is to see of pixels (..., channels), one channel or three: of the inputs of several models, which lie one
     behind the other, the first three.

@@ -24,10 +24,6 @@ INPUT, EMBEDDING, ACTIVATIONS, LOGITS = "pixels", "embedding", "activations", "l
 """Names of values: the scaled input, the vector, the last feature maps (where there are any), what the softmax takes."""
 
 _HEAD_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "gelu": "Gelu"}
-_WEIGHTED = frozenset(
-    ("Conv", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization")
-)
-"""Operators whose initial values after the first input are weights."""
 MOST_TOGETHER = 4
 """Images sent forth and back at a time, at most: more are no faster on a CPU."""
 RECORDED_BYTES = 2**29
@@ -57,6 +53,7 @@ class NetworkGraph:
     def __init__(self, parts: NetworkParts) -> None:
         self.parts = parts
         self._constants: dict[str, Tensor] = {}
+        self._learned: set[str] = set()
         self.nodes: tuple[Node, ...] = (*self._trunk(), *self._head())
         self._constants |= {name: _tensor(value) for name, value in parts.replaced.items()}
         for node in self.nodes:
@@ -78,7 +75,7 @@ class NetworkGraph:
             graph = onnx.load(str(self.parts.trunk)).graph
         except Exception as error:  # onnx raises many kinds, all of them meaning: this file is no graph
             raise PackageError(f"{self.parts.trunk}: it cannot be read as ONNX ({error}). Make the package again.") from error
-        learned = set()
+        learned = self._learned
         for initial in graph.initializer:
             self._constants[initial.name] = _tensor(onnx.numpy_helper.to_array(initial))
             learned.add(initial.name)
@@ -125,6 +122,7 @@ class NetworkGraph:
         for number, (weight, bias) in enumerate(zip(self.parts.weights, self.parts.biases, strict=True)):
             names = f"head.{number}.weight", f"head.{number}.bias"
             self._constants |= {names[0]: _tensor(weight), names[1]: _tensor(bias)}
+            self._learned.update(names)
             output = LOGITS if number == last else f"head.{number}"
             yield Node(f"head.{number}", "Gemm", (value, *names), (output,), {"transB": 1})
             value = output
@@ -137,17 +135,14 @@ class NetworkGraph:
 
     @cached_property
     def weights(self) -> dict[str, Tensor]:
-        """The learned values by name, from the input to the logits: kernels, matrices, biases and scales. Not to be changed."""
-        found: dict[str, Tensor] = {}
-        for node in self.nodes:
-            for place, name in enumerate(node.inputs):
-                value = self._constants.get(name)
-                if value is None or not value.is_floating_point() or value.ndim == 0:
-                    continue
-                biased = node.operator in ("Add", "Mul") and value.ndim == 1 and value.numel() > 1
-                if (node.operator in _WEIGHTED and place) or biased or (node.operator == "MatMul" and value.ndim > 1):
-                    found[name] = value
-        return found
+        """The learned values by name, from the input to the logits: kernels, matrices, biases, scales, positions, tokens. Not to
+        be changed.
+
+        Learned is what the file holds as an initial value; constants of the calculation stand in it as nodes.
+        """
+        taken = dict.fromkeys(name for node in self.nodes for name in node.inputs if name in self._learned)
+        values = {name: self._constants[name] for name in taken}
+        return {name: value for name, value in values.items() if value.is_floating_point() and value.numel() > 1}
 
     @cached_property
     def values(self) -> tuple[str, ...]:

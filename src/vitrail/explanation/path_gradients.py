@@ -14,8 +14,9 @@ import numpy.typing as npt
 from vitrail.explanation.explainer import Cost, ExplainableModel, Question, Relevance, Want
 from vitrail.explanation.gradients import Gradient, grey_level_slope, value_and_gradient
 from vitrail.explanation.passes import gradient_refusal, network_of
+from vitrail.explanation.perturbing import blurred_inside, inside, median_inside
 from vitrail.preprocess import normalise
-from vitrail.records import ByteArray, FloatArray
+from vitrail.records import ByteArray, FloatArray, Placement, Recipe
 
 if TYPE_CHECKING:
     from vitrail.explanation.graph import NetworkGraph
@@ -47,7 +48,8 @@ class IntegratedGradients(_OfGradients):
     and a warning says where it does not. The baseline decides what can be seen: black pixels get nothing from a black one.
 
     Attributes:
-        baseline: ``black``; ``blur``: the image, blurred to an eighth of its side; ``median``: the image's median per channel.
+        baseline: ``black``; ``blur``: the image, blurred to an eighth of the input's side; ``median``: the image's median per
+            channel. Padding stays as it is.
         steps: Gradients per image at first.
         most_steps: Gradients per image at most, in the last attempt.
         tolerance: How far the sum of the map may be from the difference of what is explained, as a share of it.
@@ -78,7 +80,8 @@ class IntegratedGradients(_OfGradients):
     def _of_image(self, graph: NetworkGraph, question: Question, image: int) -> _Integrated:
         pixels = question.pixels[image]
         inputs = normalise(pixels[None], graph.parts.recipe)[0].astype(np.float64)
-        baseline = normalise(_baseline(pixels, self.baseline)[None], graph.parts.recipe)[0].astype(np.float64)
+        placement = question.placements[image]
+        baseline = _framed(_baseline(pixels, placement, self.baseline), inputs, placement, graph.parts.recipe)
         target = int(question.targets[image])
         (of_image, _), (of_baseline, _) = _each(graph, question, target, iter((inputs, baseline)))
         difference = of_image - of_baseline
@@ -158,16 +161,16 @@ class ExpectedGradients(_OfGradients):
         )
 
     def _of_image(self, graph: NetworkGraph, question: Question, image: int) -> tuple[FloatArray, FloatArray]:
-        pixels, random = question.pixels[image], question.generator(image)
+        pixels, placement, random = question.pixels[image], question.placements[image], question.generator(image)
         others = question.background
         if others is None or not len(others):
-            others = np.stack([_blurred(pixels, width * len(pixels)) for width in BLURS])
+            others = np.stack([blurred_inside(pixels, placement, width * len(pixels)) for width in BLURS])
         inputs = normalise(pixels[None], graph.parts.recipe)[0].astype(np.float64)
         picked = random.integers(len(others), size=self.samples)
         shares = random.uniform(size=self.samples)
 
         def baselines() -> Iterator[Precise]:  # scaled one by one: all of them together would fill much memory
-            return (normalise(others[number][None], graph.parts.recipe)[0].astype(np.float64) for number in picked)
+            return (_framed(others[number], inputs, placement, graph.parts.recipe) for number in picked)
 
         points = (baseline + share * (inputs - baseline) for baseline, share in zip(baselines(), shares, strict=True))
         mean = _Mean()
@@ -305,18 +308,20 @@ def _each(graph: NetworkGraph, question: Question, target: int, points: Iterator
         yield from answers()
 
 
-def _baseline(pixels: ByteArray, kind: str) -> ByteArray:
+def _baseline(pixels: ByteArray, placement: Placement, kind: str) -> ByteArray:
     """Return the image to compare with, uint8 (size, size, channels)."""
     if kind == "black":
         return np.zeros_like(pixels)
-    if kind == "median":
-        return np.broadcast_to(np.rint(np.median(pixels, axis=(0, 1))).astype(np.uint8), pixels.shape)
-    return _blurred(pixels, len(pixels) / 8)
+    return median_inside(pixels, placement) if kind == "median" else blurred_inside(pixels, placement, len(pixels) / 8)
 
 
-def _blurred(pixels: ByteArray, width: float) -> ByteArray:
-    """Return the image after a Gaussian of a standard deviation in pixels."""
-    from scipy.ndimage import gaussian_filter
+def _framed(baseline: ByteArray, inputs: Precise, placement: Placement, recipe: Recipe) -> Precise:
+    """Return the scaled baseline (channels, size, size) with the image's own padding.
 
-    blurred = gaussian_filter(pixels.astype(np.float64), sigma=(width, width, 0), mode="nearest")
-    return np.asarray(np.clip(np.rint(blurred), 0, 255), dtype=np.uint8)
+    So nothing changes in the padding on the way, nothing is given to it, and what is cut away with it takes nothing from the sum.
+    """
+    scaled = normalise(baseline[None], recipe)[0].astype(np.float64)
+    rows, columns = inside(placement)
+    answer = inputs.copy()
+    answer[:, rows, columns] = scaled[:, rows, columns]
+    return answer

@@ -49,6 +49,29 @@ def median_fill(image: ByteArray) -> ByteArray:
     return np.asarray(np.rint(np.median(image, axis=(0, 1))), dtype=np.uint8)
 
 
+def median_inside(pixels: ByteArray, placement: Placement) -> ByteArray:
+    """Return a model's input (size, size, channels) with the median of its image wherever it shows image; padding stays."""
+    answer = pixels.copy()
+    answer[inside(placement)] = median_fill(pixels[inside(placement)])
+    return answer
+
+
+def blurred_inside(pixels: ByteArray, placement: Placement, width: float) -> ByteArray:
+    """Return a model's input (size, size, channels) with its image blurred; padding stays, and none of it bleeds in.
+
+    Args:
+        pixels: The input.
+        placement: What of it is image.
+        width: Standard deviation of the Gaussian, in pixels.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    answer = pixels.copy()
+    blurred = gaussian_filter(pixels[inside(placement)].astype(np.float64), sigma=(width, width, 0), mode="nearest")
+    answer[inside(placement)] = np.clip(np.rint(blurred), 0, 255)
+    return answer
+
+
 def batch_size(pixels: ByteArray, largest: int = LARGEST_BATCH) -> int:
     """Return how many copies of one image (height, width, channels) a batch holds: at most ``largest``, and what fits."""
     return max(1, min(largest, MEMORY // (BYTES_PER_VALUE * pixels.size)))

@@ -146,9 +146,7 @@ def _ask(
     scores = passes.scores
     for image, of_image in zip(images, scores, strict=True):
         if not np.isfinite(of_image).all():
-            raise PackageError(
-                f"{model.name}: the scores of {image} are not finite. The model package is damaged; train the model again."
-            )
+            raise _not_finite(model, f"the scores of {image} are")
     predicted = decide(scores, model.classes, decision)
     indices = predicted if targets is None else np.array([model.classes.index(target) for target in targets], dtype=np.int64)
     start = start if passes.scores_serve else time.perf_counter()  # the scores are nobody's unless more came with them
@@ -369,11 +367,14 @@ def _explanation(
 def _restored(model: ExplainableModel, relevance: FloatArray, placement: Placement, *, method: str) -> FloatArray:
     """Return the map at the original's geometry, checked."""
     if not np.isfinite(relevance).all():
-        raise PackageError(
-            f"{model.name}: its {method} map holds values that are not finite. The model package is damaged; "
-            "train the model again."
-        )
+        raise _not_finite(model, f"its {method} map holds values that are")
     return restore_map(relevance.astype(np.float32, copy=False), placement)
+
+
+def _not_finite(model: ExplainableModel, what: str) -> PackageError:
+    """Return the error; only who stands in a package can be trained again (a network with re-drawn weights cannot)."""
+    advice = " The model package is damaged; train the model again." if model.fingerprint else ""
+    return PackageError(f"{model.name}: {what} not finite.{advice}")
 
 
 def general_warnings(

@@ -70,6 +70,11 @@ class _Superpixels(SuitsEveryModel, abc.ABC):
         """See :class:`~vitrail.explanation.explainer.Explainer`. The two methods together cost no more than one of them."""
         return Cost(forward=self.samples + 1)
 
+    @property
+    def answers(self) -> tuple[str, int, int]:
+        """See :class:`~vitrail.explanation.explainer.SharesAnswers`."""
+        return "superpixels", self.superpixels, self.samples
+
     def relevance(self, model: ExplainableModel, question: Question) -> Relevance:
         """See :class:`~vitrail.explanation.explainer.Explainer`."""
         quantity = quantity_asked(self.quantity, question)

@@ -16,7 +16,7 @@ from vitrail.explanation.grading.choose import (
 )
 from vitrail.explanation.grading.faithfulness import Removal, RemovalCurves, removal_curves
 from vitrail.explanation.grading.grade import Images, Maps, grade_methods
-from vitrail.explanation.grading.localisation import find_masks
+from vitrail.explanation.grading.localisation import find_masks, masks_found
 from vitrail.explanation.grading.randomisation import randomisation_test
 from vitrail.explanation.grading.wishes import check_explanation
 
@@ -38,6 +38,7 @@ __all__ = [
     "graded",
     "grading_passes",
     "kept_grades",
+    "masks_found",
     "method_graded",
     "pick_images",
     "randomisation_test",

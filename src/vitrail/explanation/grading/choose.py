@@ -45,13 +45,13 @@ class ToGrade:
         files: The files.
         paths: Their names in the data set.
         groups: Group number of each, shape (n,).
-        masks: Name -> file of the mask, for those that have one.
+        masks: Name -> files of the mask, for those that have one.
     """
 
     files: tuple[Path, ...]
     paths: tuple[str, ...]
     groups: IntArray
-    masks: Mapping[str, Path]
+    masks: Mapping[str, tuple[Path, ...]]
 
 
 def pick_images(groups: IntArray, *, most: int, seed: int) -> IntArray:
@@ -276,7 +276,7 @@ def _prepared(model: ExplainablePart, to_grade: ToGrade, decision: Decision | No
             pixels, placement = model.prepare(file)
             mask = np.zeros(pixels.shape[:2], dtype=np.bool_)
             if to_grade.paths[number] in to_grade.masks:
-                mask = mask_at_input(read_mask(to_grade.masks[to_grade.paths[number]]), placement, size=len(pixels))
+                mask = mask_at_input(read_mask(*to_grade.masks[to_grade.paths[number]]), placement, size=len(pixels))
         except (DataError, OSError) as error:
             notes.append(f"{to_grade.paths[number]}: passed over. {error}")
             continue

@@ -14,6 +14,7 @@ import numpy as np
 
 from vitrail.errors import UsageError
 from vitrail.explanation.grading.cells import BoolArray, Cells, DoubleArray, cells_of, generator_of, inner_slices
+from vitrail.explanation.perturbing import blurred_inside, median_inside
 from vitrail.records import ByteArray, FloatArray, IntArray, Placement
 
 Scorer = Callable[[ByteArray], DoubleArray]
@@ -166,17 +167,7 @@ def measured(scores: DoubleArray, targets: IntArray, removal: Removal) -> Double
 
 def filled(pixels: ByteArray, placement: Placement, fill: Fill) -> ByteArray:
     """Return one image (size, size, channels) with everything removed; padding stays."""
-    inner = inner_slices(placement)
-    shown, answer = pixels[inner], pixels.copy()
-    if fill == "median":
-        answer[inner] = np.rint(np.median(shown, axis=(0, 1)))
-    else:
-        from scipy import ndimage
-
-        wide = BLUR * len(pixels)
-        blurred = ndimage.gaussian_filter(shown.astype(np.float64), (wide, wide, 0), mode="nearest")
-        answer[inner] = np.clip(np.rint(blurred), 0, 255)
-    return answer
+    return median_inside(pixels, placement) if fill == "median" else blurred_inside(pixels, placement, BLUR * len(pixels))
 
 
 def ranks(values: FloatArray, cells: Cells, order: IntArray) -> IntArray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from vitrail.errors import PackageError
 from vitrail.explanation.grading.baselines import BASELINE_MAPS, baseline_maps
 from vitrail.explanation.grading.cells import BoolArray, DoubleArray
 from vitrail.explanation.grading.faithfulness import Removal, RemovalCurves, Scorer, removal_curves
@@ -143,23 +144,30 @@ def grade_methods(
         minutes: After so many minutes no images beyond the first 16 are begun; the table says on how many it stands.
         advance: Told of every few images done.
 
+    A method that fails with a :class:`~vitrail.errors.PackageError` is dropped, with a note; where it fails on the untrained
+    network alone, that baseline is.
+
     Returns:
         The table; its ``chosen`` is the method with the highest gain, or a cheaper one that is as good within the noise.
     """
     removal, untrained = removal or Removal(), untrained or {}
     found: dict[str, _Found] = {}
+    asked = _Asked({**methods, **{_untrained(name): untrained[name] for name in methods if name in untrained}})
     begun, done = time.monotonic(), 0
     while done < len(images) and (done < AT_LEAST or minutes is None or time.monotonic() - begun < 60 * minutes):
         part = images.part(done, done + AT_A_TIME)
         sensitive = max(0, min(len(part), sensitivity_images - done))
-        _add(found, scores, part, methods, untrained, removal, seed, sensitive)
+        _add(found, scores, part, asked, removal, seed, sensitive)
         done += len(part)
         advance(len(part))
     seen = images.part(0, done)
     notes: list[str] = []
     if done < len(images):
         notes.append(f"The time limit of {minutes:g} minutes was reached after {done} of {len(images)} images.")
-    measures = _Measures(seen, found, tuple(methods), seed=seed, resamples=resamples)
+    notes += asked.notes()
+    left = tuple(name for name in methods if name in asked.methods)
+    found = {name: own for name, own in found.items() if name not in asked.dropped}
+    measures = _Measures(seen, found, left, seed=seed, resamples=resamples)
     grades = tuple(measures.grade(one) for one in found)
     table = GradeTable(
         model=name,
@@ -169,7 +177,7 @@ def grade_methods(
         groups=len(np.unique(seen.groups)),
         settings=_settings(removal, images.pixels.shape[1], seed, resamples, min(sensitivity_images, done)),
         grades=grades,
-        agreement=agreements({one: np.concatenate(found[one].maps) for one in methods}, seen.placements) if done else (),
+        agreement=agreements({one: np.concatenate(found[one].maps) for one in left}, seen.placements) if done else (),
         gains={one: tuple(map(float, values.gains)) for one, values in found.items()},
         chosen="",
         why="",
@@ -177,6 +185,33 @@ def grade_methods(
     )
     chosen, why = choose(table, seen.groups, seed=seed, resamples=resamples)
     return replace(table, chosen=chosen, why=why)
+
+
+def _untrained(name: str) -> str:
+    """Return what a method on the network with re-drawn weights is called."""
+    return f"{UNTRAINED}: {name}"
+
+
+class _Asked:
+    """The methods that are asked for maps, and those that failed: these are not asked again."""
+
+    def __init__(self, methods: Mapping[str, Method]) -> None:
+        self.methods = dict(methods)
+        self.dropped: dict[str, str] = {}  # name -> why
+
+    def drop(self, name: str, why: str) -> None:
+        """Ask a method no more, nor of the untrained network."""
+        for one in (name, _untrained(name)):
+            if self.methods.pop(one, None) is not None:
+                self.dropped[one] = why
+
+    def notes(self) -> list[str]:
+        """Say what was dropped, every reason once."""
+        named: dict[str, list[str]] = {}
+        for name, why in self.dropped.items():
+            if not (name.startswith(f"{UNTRAINED}: ") and name.removeprefix(f"{UNTRAINED}: ") in self.dropped):
+                named.setdefault(why, []).append(name)
+        return [f"{', '.join(names)}: not graded. {why}" for why, names in named.items()]
 
 
 def _settings(removal: Removal, size: int, seed: int, resamples: int, sensitive: int) -> dict[str, object]:
@@ -198,19 +233,24 @@ def _add(
     found: dict[str, _Found],
     scores: Scorer,
     part: Images,
-    methods: Mapping[str, Method],
-    untrained: Mapping[str, Method],
+    asked: _Asked,
     removal: Removal,
     seed: int,
     sensitive: int,
 ) -> None:
     """Ask every method for maps of a few more images and follow their curves."""
     maps: dict[str, FloatArray] = {}
-    asked = {**methods, **{f"{UNTRAINED}: {name}": untrained[name] for name in methods if name in untrained}}
-    for name, method in asked.items():
+    for name in list(asked.methods):
+        method = asked.methods.get(name)
+        if method is None:  # the method itself has failed: it is no baseline for anything
+            continue
         own = found.setdefault(name, _Found())
         begun = time.monotonic()
-        answer = method(part.pixels, part.placements, part.targets)
+        try:
+            answer = method(part.pixels, part.placements, part.targets)
+        except PackageError as error:
+            asked.drop(name, str(error))
+            continue
         own.seconds += time.monotonic() - begun
         own.passes += answer.passes * len(part)
         if answer.completeness_error is not None:
@@ -223,14 +263,18 @@ def _add(
         own.maps.append(maps[name])
         own.curves.append(curves[name])
     few = part.part(0, sensitive)
-    for name, method in methods.items():
-        if sensitive and found[name].passes <= DEAR * (len(found[name].gains)):
+    for name, method in list(asked.methods.items()):
+        if sensitive and not name.startswith(UNTRAINED) and found[name].passes <= DEAR * (len(found[name].gains)):
             values = maps[name][:sensitive]
 
             def again(pixels: ByteArray, at: Sequence[Placement], targets: IntArray, method: Method = method) -> FloatArray:
                 return method(pixels, at, targets).values
 
-            largest = largest_sensitivity(again, few.pixels, few.placements, few.targets, values, seed=seed)
+            try:
+                largest = largest_sensitivity(again, few.pixels, few.placements, few.targets, values, seed=seed)
+            except PackageError as error:
+                asked.drop(name, str(error))
+                continue
             found[name].sensitivity.append(largest)
 
 
@@ -276,7 +320,7 @@ class _Measures:
 
     def _against(self, name: str) -> tuple[str, Estimate, Verdict]:
         """Compare a method with every baseline that is one for it; the best is found on the same images, to its advantage."""
-        rivals = [*BASELINE_MAPS, *(one for one in self.found if one == f"{UNTRAINED}: {name}")]
+        rivals = [*BASELINE_MAPS, *(one for one in self.found if one == _untrained(name))]
         gains = self.found[name].gains
         differences = self._means(*(gains - self.found[rival].gains for rival in rivals))
         best = int(np.argmax([self.found[rival].gains.mean() for rival in rivals]))
@@ -286,7 +330,7 @@ class _Measures:
 
     def _randomisation(self, name: str) -> RandomisationTest | None:
         """Hold a method's maps against its maps of the network that has forgotten everything."""
-        other = self.found.get(f"{UNTRAINED}: {name}")
+        other = self.found.get(_untrained(name))
         if other is None:
             return None
         maps, redrawn = (np.concatenate(one.maps) for one in (self.found[name], other))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
+from vitrail.datasets import DERIVED, masked_stem
 from vitrail.errors import DataError, UsageError
 from vitrail.explanation.grading.cells import BoolArray, DoubleArray, inner_slices
-from vitrail.records import FloatArray, Placement
+from vitrail.records import FloatArray, Manifest, Placement
 
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")
 
@@ -67,7 +69,8 @@ def _rank_accuracy(values: DoubleArray, mask: BoolArray) -> float:
 
 
 def mask_at_input(mask: BoolArray, placement: Placement, *, size: int) -> BoolArray:
-    """Bring a mask of the original image to the model's input, the nearest pixel deciding.
+    """Bring a mask of the original image to the model's input: a pixel belongs to it that shows any part of it, so that small
+    findings do not vanish.
 
     Args:
         mask: Shape (height, width) of the upright original.
@@ -85,47 +88,103 @@ def mask_at_input(mask: BoolArray, placement: Placement, *, size: int) -> BoolAr
     answer = np.zeros((size, size), dtype=np.bool_)
     inner = inner_slices(placement)
     height, width = answer[inner].shape
-    shown = Image.fromarray(mask[placement.top : placement.bottom, placement.left : placement.right].astype(np.uint8) * 255)
-    answer[inner] = np.asarray(shown.resize((width, height), Image.Resampling.NEAREST)) > 0
+    shown = Image.fromarray(mask[placement.top : placement.bottom, placement.left : placement.right].astype(np.float32))
+    answer[inner] = np.asarray(shown.resize((width, height), Image.Resampling.BOX)) > 0
     return answer
 
 
-def find_masks(folder: Path, images: Iterable[str]) -> dict[str, Path]:
-    """Find the mask of every image in a folder: the same relative path, or else the same name, with an ending of a mask.
+def find_masks(folder: Path, manifest: Manifest) -> dict[str, tuple[Path, ...]]:
+    """Find the masks of a data set's images in a folder, which may be the data set's own.
+
+    A mask has the relative path of its image; or else its image's name, where no other image of the data set has that name. Its
+    ending is another, and a word such as ``_mask`` or ``_mask_1`` may stand before it, as the data sets have it that keep masks
+    beside images (:mod:`vitrail.datasets.derived`). Images are no masks.
 
     Args:
         folder: Of the masks.
-        images: Paths of images, relative to the data set.
+        manifest: The data set.
 
     Returns:
-        Image -> mask, for the images that have one.
+        Image -> masks, for the images that have one: several only where their names differ in a number behind the word.
 
     Raises:
-        UsageError: There is no such folder, or two masks have an image's name.
+        UsageError: There is no such folder, or two masks compete for an image.
     """
     if not folder.is_dir():
         raise UsageError(f"explanation.masks: must be a folder. Found: {folder}. Give the folder with the masks, or null.")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in MASK_SUFFIXES)
-    of_path = {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
-    of_name: dict[str, list[Path]] = {}
-    for path in files:
-        of_name.setdefault(path.stem, []).append(path)
-    found: dict[str, Path] = {}
+    folder, root = folder.resolve(), manifest.root.resolve()
+    images = [file.path for file in manifest.files if not file.problem.startswith(DERIVED)]
+    own = {root / name for image in images for name in (image, image.rpartition("#")[0])}  # FILE#3 is the third frame of a file
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in MASK_SUFFIXES and path not in own)
+    of_path = _Masks((path.relative_to(folder).with_suffix("").as_posix(), path) for path in files)
+    of_name = _Masks((path.stem, path) for path in files)
+    same_name = Counter(PurePosixPath(image).stem for image in images)
+    found: dict[str, tuple[Path, ...]] = {}
     for image in images:
-        same = of_path.get(PurePosixPath(image).with_suffix("").as_posix())
-        named = [same] if same else of_name.get(PurePosixPath(image).stem, [])
-        if len(named) > 1:
+        place = PurePosixPath(image).with_suffix("")
+        of_image = of_path.of(place.as_posix()) or (of_name.of(place.name) if same_name[place.name] == 1 else [])
+        if len(of_image) > 1:
+            examples = ", ".join(str(files[0]) for files in of_image[:3])
             raise UsageError(
-                f"explanation.masks: {image} must have one mask. Found: {', '.join(map(str, named[:3]))}. Give the masks the "
-                "relative paths of their images."
+                f"explanation.masks: {image} must have one mask. Found: {examples}. Give the masks the relative paths of their "
+                "images."
             )
-        if named:
-            found[image] = named[0]
+        if of_image:
+            found[image] = tuple(of_image[0])
     return found
 
 
-def read_mask(path: Path) -> BoolArray:
-    """Read a mask, shape (height, width): what is brighter than half of its file's brightest value belongs to it."""
-    with Image.open(path) as picture:
-        values = np.asarray(picture.convert("F"))
-    return np.asarray(values > values.max() / 2) if values.max() > 0 else np.zeros(values.shape, dtype=np.bool_)
+def masks_found(masks: Collection[str], images: Collection[str], *, what: str) -> str:
+    """Say how many images have a mask.
+
+    Args:
+        masks: Images that have one.
+        images: Of which so many are asked about.
+        what: What these are called, in the plural.
+    """
+    found = len(set(masks) & set(images))
+    if found:
+        return f"explanation.masks: {found:,} of {len(images):,} {what} have a mask."
+    return (
+        f"explanation.masks: none of {len(images):,} {what} has a mask, so their maps are held against none. A mask has the "
+        "relative path or the name of its image."
+    )
+
+
+class _Masks:
+    """Masks by what they are called: files that differ in a number behind the word are of one image."""
+
+    def __init__(self, called: Iterable[tuple[str, Path]]) -> None:
+        self._plain: dict[str, list[list[Path]]] = {}
+        self._with_word: dict[str, dict[tuple[Path, str], list[Path]]] = {}
+        for whole, path in called:
+            self._plain.setdefault(whole, []).append([path])
+            name, word = masked_stem(whole)
+            if word:
+                self._with_word.setdefault(name, {}).setdefault((path.parent, word), []).append(path)
+
+    def of(self, name: str) -> list[list[Path]]:
+        """Return the sets of masks that compete for a name; those without a word behind it come before those with one."""
+        return self._plain.get(name) or list(self._with_word.get(name, {}).values())
+
+
+def read_mask(*paths: Path) -> BoolArray:
+    """Read a mask, shape (height, width): what is brighter than half of its file's brightest value belongs to it.
+
+    Args:
+        paths: One file, or several that hold a finding each.
+
+    Raises:
+        DataError: They are of different sizes.
+    """
+    parts = []
+    for path in paths:
+        with Image.open(path) as picture:
+            values = np.asarray(picture.convert("F"))
+        parts.append(np.asarray(values > values.max() / 2) if values.max() > 0 else np.zeros(values.shape, dtype=np.bool_))
+    if len({part.shape for part in parts}) > 1:
+        raise DataError(
+            f"{', '.join(map(str, paths))}: masks of one image must have one size. Found: "
+            f"{', '.join(str(part.shape) for part in parts)}. Give masks of the original images."
+        )
+    return np.asarray(np.logical_or.reduce(parts))

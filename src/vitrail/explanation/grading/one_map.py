@@ -14,7 +14,8 @@ from vitrail.records import ByteArray, FloatArray, MapGrade, MethodGrade, Placem
 
 RANDOM_MAPS = 20
 NEEDED = 19
-"""Random maps that a map must beat. A map that knows nothing beats so many in 2 of 21 images."""
+"""Random maps that a map must beat. A map that knows nothing beats so many in 1 of 11 images: it must have the right sign (1 of
+2), and of itself and the ten pairs one of the two largest gains (2 of 11)."""
 
 
 def grade_maps(

@@ -25,7 +25,7 @@ class RedrawnModel:
     """A model whose learned values are put in random order, tensor by tensor, from the logits down.
 
     So every layer keeps the distribution of its weights, and with it the size of its answers, but none of what it learnt.
-    Kernels, matrices, biases and scales are all drawn anew; a tensor of equal values stays what it is.
+    Kernels, matrices, biases, scales, positions and tokens are all drawn anew; a tensor of equal values stays what it is.
 
     Args:
         model: The model; it is left as it is.
