@@ -94,7 +94,7 @@ def test_people_read_the_grades_in_a_table_and_where_everything_is(finished, pai
         "of 20",
         "Agreement of",
         "-overview.png",
-        "no sign: not about the class",
+        "no sign: for and against look alike",
     ):
         assert piece in text
     assert text.count("all side by side:") == 2

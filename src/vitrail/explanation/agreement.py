@@ -120,7 +120,7 @@ def _check(explanations: Sequence[Explanation]) -> None:
 def _why_not(explanation: Explanation) -> str:
     """Return why a map is not compared with others; empty where it is."""
     if not has_sign(explanation):
-        return "no sign: not about the class"
+        return "no sign: for and against look alike"
     if is_grey(explanation):
         return "grey: does not hold what it says"
     return "the same everywhere" if np.ptp(explanation.map) == 0 else ""

@@ -123,7 +123,7 @@ def _title(explanation: Explanation) -> Iterator[_Line]:
     if explanation.grade is not None:
         yield from map(_Line, grade_words(explanation.grade))
     if not has_sign(explanation):
-        yield _Line("no sign: it is not about the class")
+        yield _Line("no sign: for and against look alike")
     if is_grey(explanation):
         yield _Line(GREY_WORDS, 12, _WARNING)
     elif not np.ptp(explanation.map):
