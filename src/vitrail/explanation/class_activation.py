@@ -216,18 +216,15 @@ def resize_bilinear(cells: npt.NDArray[np.float64], *, height: int, width: int) 
     Returns:
         Shape (height, width) or (n, height, width), float32; beyond the outermost centres the nearest value holds.
     """
-    down, across = _interpolation(cells.shape[-2], height), _interpolation(cells.shape[-1], width)
-    return np.asarray(down @ cells.astype(np.float64, copy=False) @ across.T, dtype=np.float32)
+    enlarged = _interpolation(cells.shape[-2], height) @ cells @ _interpolation(cells.shape[-1], width).T
+    return enlarged.astype(np.float32)
 
 
 @lru_cache(maxsize=16)
 def _interpolation(cells: int, pixels: int) -> Precise:
-    """Return the weights (pixels, cells) of the cells between whose centres each pixel lies. Kept: maps come by the hundred."""
+    """Return the weights (pixels, cells) of linear interpolation between cell centres; rows sum to 1. Kept: maps come by the
+    hundred."""
     positions = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
-    first = np.minimum(positions.astype(np.intp), max(cells - 2, 0))
-    weights = np.zeros((pixels, cells))
-    every = np.arange(pixels)
-    weights[every, first] = 1 - (positions - first)
-    weights[every, np.minimum(first + 1, cells - 1)] += positions - first
+    weights = np.maximum(0.0, 1.0 - np.abs(positions[:, np.newaxis] - np.arange(cells)))
     weights.flags.writeable = False
     return weights
