@@ -23,7 +23,6 @@ from vitrail.engine import (
     computed_once,
     limited_to,
     map_in_order,
-    memory_kept,
     start_processes,
 )
 
