@@ -1,7 +1,7 @@
-"""What an accelerator gives: a small network on the CPU and on the device, in full and in mixed precision.
+"""What accelerators give: a small network on the CPU and on the device, in full and in mixed precision, and on several at once.
 
     python benchmarks/device.py
-    python benchmarks/device.py --device cuda:1 --images 2000 --size 224
+    python benchmarks/device.py --device cuda --devices 4 --images 2000 --size 224 --batch 128
 
 For a person whose machine has an accelerator: the tests of vitrail run without one. The images are noise with stripes, lying,
 upright or none. Every way begins with the same weights and takes the same batches; printed are the losses, how far the scores of
@@ -42,6 +42,7 @@ class Way:
     Attributes:
         device: As in ``training.device``.
         precision: As in ``training.precision``.
+        devices: As in ``training.devices``.
         outcome: How it went.
         logits: Of the validation images, computed on the CPU, shape (n, classes).
         rate: Training images per second.
@@ -49,6 +50,7 @@ class Way:
 
     device: str
     precision: str
+    devices: int
     outcome: Fit
     logits: FloatArray
     rate: float
@@ -65,7 +67,7 @@ def drawn(count: int, recipe: Recipe) -> PixelExamples:
     return PixelExamples(pixels, rows[: count * 4 // 5], rows[count * 4 // 5 :], labels, recipe=recipe, augmentation=None)
 
 
-def trained(device: str, precision: str, examples: PixelExamples, *, epochs: int, batch: int) -> Way:
+def trained(device: str, precision: str, count: int, examples: PixelExamples, *, epochs: int, batch: int) -> Way:
     """Train the network once, in one way."""
     recipe = examples.recipe
     # Without dropout: generators of devices differ.
@@ -79,13 +81,14 @@ def trained(device: str, precision: str, examples: PixelExamples, *, epochs: int
         learning_rate=1e-3,
         device=device,
         precision=precision,
+        devices=count,
     )
     with tempfile.TemporaryDirectory() as folder:
         outcome = fit(network, examples, classes=CLASSES, settings=settings, seed=0, checkpoint=Path(folder) / "checkpoint.pt")
     with torch.no_grad():
         logits = network(torch.from_numpy(normalise(examples.pixels[examples.validation_rows], recipe))).numpy()
     seconds = sum(epoch.seconds for epoch in outcome.epochs[1:])
-    return Way(device, precision, outcome, logits, (epochs - 1) * len(examples.training_rows) / seconds)
+    return Way(device, precision, count, outcome, logits, (epochs - 1) * len(examples.training_rows) / seconds)
 
 
 def faults(way: Way, reference: Way) -> list[str]:
@@ -95,7 +98,8 @@ def faults(way: Way, reference: Way) -> list[str]:
     found = []
     if not last < first:
         found.append(f"{way.device}, {way.precision}: the loss did not fall ({first:.4f} to {last:.4f})")
-    if way.precision == "full" and abs(first - expected) > CLOSE:
+    # Batch normalisation sees a share of the batch where devices share it: another training.
+    if way.precision == "full" and way.devices == 1 and abs(first - expected) > CLOSE:
         found.append(f"{way.device}, full: the loss of the first epoch is {first:.4f}, and {expected:.4f} on the CPU")
     return found
 
@@ -104,6 +108,7 @@ def main() -> None:
     """Train in every way there is and print how they compare."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", help="as in training.device; the first accelerator where left out")
+    parser.add_argument("--devices", type=int, default=1, help="as in training.devices: how many share every step")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
     parser.add_argument("--batch", type=int, default=32)
@@ -111,20 +116,22 @@ def main() -> None:
     asked = parser.parse_args()
     device = asked.device or str(devices()[0])
     examples = drawn(asked.images, Recipe(asked.size, "grey", False, False, "standardise"))
-    ways = [("cpu", "full")]
+    ways = [("cpu", "full", 1)]
     if device != "cpu":
-        ways.append((device, "full"))
+        ways.append((device, "full", 1))
     if mixed_type(torch.device(device)) is not None:
-        ways.append((device, "mixed"))
+        ways.append((device, "mixed", 1))
     else:
         print(f"{device} has no units for products in 16 bits: mixed precision is left out")
+    if asked.devices > 1:
+        ways.append((device, "auto", asked.devices))
     done = [trained(*way, examples, epochs=max(2, asked.epochs), batch=asked.batch) for way in ways]
     wrong: list[str] = []
     for way in done:
         apart = float(np.abs(way.logits - done[0].logits).max())
-        epochs = way.outcome.epochs
+        epochs, computed = way.outcome.epochs, way.outcome.computed
         print(
-            f"{way.outcome.computed.device}, {way.outcome.computed.precision}: loss {epochs[0].training_loss:.4f} to "
+            f"{computed.processes} x {computed.device}, {computed.precision}: loss {epochs[0].training_loss:.4f} to "
             f"{epochs[-1].training_loss:.4f}, validation {epochs[-1].validation_loss:.4f}, "
             f"logits at most {apart:.3f} from the CPU's, "
             f"{way.rate:,.0f} images per second ({way.rate / done[0].rate:.1f} times the CPU)"

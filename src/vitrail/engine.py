@@ -314,6 +314,20 @@ class WorkerPool:
         return self._executor
 
 
+@contextlib.contextmanager
+def processes_beside(count: int) -> Iterator[Executor]:
+    """Give processes that work while this one goes on with its own part; all are ended with the context, whatever they are at.
+
+    Args:
+        count: How many, at least 1: so many pieces of work run at the same time.
+    """
+    executor = _new_executor(count)
+    try:
+        yield executor
+    finally:
+        _end(executor)
+
+
 def _new_executor(workers: int) -> Executor:
     from loky import ProcessPoolExecutor
 

@@ -54,6 +54,7 @@ USUAL_TRAINING = TrainingSettings(
     average=0.0,
     clip=0.0,
     device="auto",
+    devices=1,
     precision="auto",
 )
 """What most networks wish."""

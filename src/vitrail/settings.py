@@ -364,6 +364,14 @@ class TrainingSettings(Settings):
         description="Where networks are trained: auto (the machine's accelerator, else the CPU), cpu, cuda, mps, xpu, or one of "
         "several, such as cuda:1. Bit for bit the same again on the CPU only; null: auto.",
     )
+    devices: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="How many devices of that kind share every step, each with its part of the batch, which stays as large as "
+        "batch_size says; with device cpu, so many processes, among which the cores are divided. Another number gives other last "
+        "digits; null: 1.",
+    )
     precision: Literal["auto", "full", "mixed"] | None = Field(
         default=None,
         description="full: 32 bits; mixed: products in 16 bits, weights in 32, faster where the device has units for it; auto: "

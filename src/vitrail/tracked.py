@@ -145,7 +145,8 @@ def describe_model(result: ModelResult, *, figures: Mapping[str, str]) -> Tracke
         metrics |= {"training.batch_size": training.batch_size} if training.batch_size is not None else {}
         metrics |= energy_metrics(training.energy, prefix="training.energy")
         tags |= {"mlflow.note.content": training.description, "stopped": training.stopped}
-        tags |= {"device": training.computed.device, "precision": training.computed.precision} if training.computed.device else {}
+        if training.computed.device:
+            tags |= {name: str(value) for name, value in vars(training.computed).items()}
         tags |= {"energy": training.energy.method or training.energy.note}
     names = ("training_loss", "validation_loss", "validation_balanced_accuracy", "learning_rate", "seconds")
     return TrackedModel(

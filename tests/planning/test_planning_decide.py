@@ -263,6 +263,17 @@ def test_images_are_mirrored_only_where_they_have_no_sides():
     assert slides.flip_horizontal and slides.flip_vertical
 
 
+def test_what_the_audit_finds_to_give_the_label_away_is_changed_more_in_training():
+    plain, warned = planned().study.augment, planned(facts(shortcuts=("SHC501", "SHC502", "SHC503", "SHC506")))
+    changed = warned.study.augment
+    for name in ("stretch", "zoom", "translation", "brightness", "contrast"):
+        assert getattr(changed, name) > getattr(plain, name)
+    assert "the audit's SHC501" in choice(warned, "augment.stretch").reason
+    assert planned(facts(shortcuts=("SHC505",))).study.augment == plain
+    asked = planned(facts(shortcuts=("SHC501",)), study=wishes(augment={"stretch": 0.1}))
+    assert asked.study.augment.stretch == 0.1 and choice(asked, "augment.stretch").kind == "given"
+
+
 @pytest.mark.parametrize(("groups", "share"), [(30, 0.3), (90, 0.25), (110, 0.2), (5000, 0.15)])
 def test_the_smaller_the_smallest_class_the_larger_the_share_that_validates(groups, share):
     assert choice(planned(facts(groups={"a": 9000, "b": groups})), "split.validation").value == share

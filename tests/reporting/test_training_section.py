@@ -37,6 +37,8 @@ def test_the_page_says_what_computed(result: RunResult) -> None:
     assert "Computed on" not in dict(view_of(result).facts)
     facts = dict(view_of(result, computed=Computation("NVIDIA T4 (cuda:0)", "mixed (float16)")).facts)
     assert facts["Computed on"] == "NVIDIA T4 (cuda:0), mixed (float16) precision"
+    shared = dict(view_of(result, computed=Computation("NVIDIA T4 (cuda:0)", "full", processes=4)).facts)
+    assert shared["Computed on"] == "NVIDIA T4 (cuda:0), steps shared by 4 such devices, full precision"
 
 
 def with_augmented(result: RunResult, path: Path) -> RunResult:

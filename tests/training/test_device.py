@@ -20,7 +20,8 @@ from vitrail.study import FinetuneSettings, TransformerSettings
 from vitrail.training import device as device_module
 from vitrail.training import fit as fit_module
 from vitrail.training.device import ComputeDevice, choose_device, devices
-from vitrail.training.fit import _loss, _optimiser, _Plan
+from vitrail.training.fit import _optimiser
+from vitrail.training.one_device import OneDevice, Plan
 from vitrail.training.state import TrainingState
 
 CPU = torch.device("cpu")
@@ -182,12 +183,24 @@ def test_no_part_of_a_loss_stays_in_main_memory_and_what_is_kept_goes_there(make
     settings = TrainingSettings(epochs=2, patience=2, optimiser="adamw", loss="focal", label_smoothing=0.1)
     with as_if_on_cuda(module):
         device = ComputeDevice(torch.device("cuda", 0))
-        plan = _Plan(settings, 0, device, torch.ones(3), None)
+        plan = Plan(settings, 3, 0, device, torch.ones(3), None)
         scaler = torch.amp.GradScaler("cpu", enabled=False)
         optimiser = _optimiser(module, settings)
         state = TrainingState(module, optimiser, scaler, computed=Computation(), average=0.0, batch_size=4, identity="")
-        loss = _loss(module, torch.empty((4, 1, side, side) if side else (4, 5)), torch.tensor(np.arange(4) % 3), plan)
+        inputs = torch.empty((4, 1, side, side) if side else (4, 5))
+        loss = OneDevice(module, feature_examples(), plan).loss(inputs, np.arange(4))
         kept = (*state.moving_parts()["module"].values(), *state.best_weights.values())
     assert loss.device == device.device
     assert {parameter.device for group in optimiser.param_groups for parameter in group["params"]} == {device.device}
     assert {value.device for value in kept} == {CPU}
+
+
+@pytest.mark.parametrize("device", [CPU, torch.device("cuda", 0)])
+def test_batches_are_the_same_whether_or_not_they_are_prepared_ahead(device) -> None:
+    examples, positions = pixel_examples(), np.arange(20)
+    plan = Plan(TrainingSettings(), 3, 0, ComputeDevice(device), None, None)
+    batches = [positions[start : start + 3] for start in range(0, 20, 3)]
+    prepared = list(OneDevice(network(), examples, plan).inputs(batches, np.random.default_rng(5)))
+    generator = np.random.default_rng(5)
+    for batch, inputs in zip(batches, prepared, strict=True):
+        torch.testing.assert_close(inputs, examples.training_batch(batch, generator), rtol=0, atol=0)

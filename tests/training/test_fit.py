@@ -15,6 +15,7 @@ from vitrail.progress import SilentProgress
 from vitrail.records import Recipe
 from vitrail.study import AugmentSettings, CnnSettings, TrainingSettings
 from vitrail.training import fit as fit_module
+from vitrail.training import one_device
 from vitrail.training.examples import FeatureExamples, PixelExamples
 from vitrail.training.fit import fit
 from vitrail.training.imbalance import balanced_set
@@ -213,11 +214,12 @@ class Scripted:
     def __init__(self, losses):
         self.losses = losses
 
-    def __call__(self, state, examples, plan, *, number):
+    def __call__(self, state, computing, *, number):
         with torch.no_grad():
             for parameter in state.module.parameters():
                 parameter.fill_(number)
-        rate = plan.settings.learning_rate * fit_module.rate_factor(plan.settings, state.losses, step=0, steps=1)
+        settings = computing.plan.settings
+        rate = settings.learning_rate * fit_module.rate_factor(settings, state.losses, step=0, steps=1)
         return fit_module.Epoch(number, 1.0, self.losses[number - 1], 0.5, rate, 0.1)
 
 
@@ -433,7 +435,7 @@ def test_the_kept_weights_are_the_moving_average_and_they_are_what_is_validated(
 
 def test_every_step_has_the_rate_of_the_schedule(tmp_path, monkeypatch):
     """Gradient descent on a sum of the weights: each step moves them by the rate itself."""
-    monkeypatch.setattr(fit_module, "training_loss", lambda settings: lambda logits, labels, weight: -logits.sum() / len(logits))
+    monkeypatch.setattr(one_device, "training_loss", lambda settings: lambda logits, labels, weight: -logits.sum() / len(logits))
     module = nn.Linear(1, 1, bias=False)
     examples = FeatureExamples(np.ones((8, 1), np.float32), np.zeros(8, int), np.ones((2, 1), np.float32), np.zeros(2, int))
     positions = []

@@ -31,6 +31,10 @@ MODALITIES: dict[str, str] = {
 """Kind of image -> words that hint at it, in the folder's name, the class names or the headers. Only a hint."""
 
 
+SHORTCUTS = "SHC"
+"""Codes of findings about shortcuts begin with this."""
+
+
 @dataclass(frozen=True)
 class Hardware:
     """The machine.
@@ -64,6 +68,7 @@ class Facts:
         formats: Images per file format.
         hardware: The machine.
         backbone: Name of the backbone that the user gave; empty: none.
+        shortcuts: Codes of the audit's findings that something beside the organ gives the label away, in order.
     """
 
     images: dict[str, int]
@@ -81,6 +86,7 @@ class Facts:
     formats: dict[str, int]
     hardware: Hardware
     backbone: str = ""
+    shortcuts: tuple[str, ...] = ()
 
     @property
     def fewest_groups(self) -> int:
@@ -139,6 +145,7 @@ def facts_of(manifest: Manifest, report: AuditReport, split: Split, study: Study
         formats=dict(Counter(file.format for file in files).most_common()),
         hardware=this_machine(),
         backbone=Path(backbone.removeprefix(LOCAL_WEIGHTS)).name,
+        shortcuts=tuple(sorted({finding.code for finding in report.findings if finding.code.startswith(SHORTCUTS)})),
     )
 
 

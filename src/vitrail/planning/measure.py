@@ -264,6 +264,7 @@ def _network(settings: Any, study: Study, manifest: Manifest, rows: IntArray, ca
 
         def epochs(number: int) -> list[float]:
             wishes = {"epochs": number, "patience": number, "minutes": STEP_SECONDS / 60, "imbalance": "none", "warmup": 0}
+            wishes["devices"] = 1  # several would take longer to start than to do these steps
             timed: TrainingSettings = training.model_copy(update=wishes)
             path = folder / f"timing-{number}.pt"
             done = fit(network, shown, classes=classes, settings=timed, seed=study.seed, checkpoint=path)

@@ -30,6 +30,14 @@ NO_SIDES = frozenset({"microscopy", "dermoscopy"})
 """Kinds of image without left, right, up or down."""
 
 
+REMEDIES: dict[str, tuple[str, dict[str, float]]] = {
+    "SHC501": ("the size or shape of the files tells the classes apart", {"stretch": 0.3}),
+    "SHC502": ("edges and margins tell the classes apart", {"zoom": 0.2, "translation": 0.1}),
+    "SHC503": ("brightness and contrast tell the classes apart", {"brightness": 0.2, "contrast": 0.2}),
+}
+"""Finding of the audit -> what it says, and how far a network's training images are changed so that it cannot lean on it."""
+
+
 class Need(NamedTuple):
     """What a family needs to be worth its time.
 
@@ -144,6 +152,7 @@ def _of_all(facts: Facts, wishes: Study) -> list[Choice]:
         Choice(
             "augment.rotation", wishes.augment.rotation, "fixed", "images are rarely taken quite upright; small turns are safe"
         ),
+        *_against_shortcuts(facts),
         Choice("evaluation.resamples", wishes.evaluation.resamples, "fixed", "enough for 95 % intervals of two digits"),
     ]
     usual = Study.model_validate({"data": wishes.data})
@@ -163,6 +172,16 @@ def _flips(facts: Facts) -> list[Choice]:
             f"no left-right flips: {what}, and the side may matter (the heart is on the left, situs inversus is a finding)",
         ),
         Choice("augment.flip_vertical", False, "rule", f"no upside-down images: {what}, and they are taken upright"),
+    ]
+
+
+def _against_shortcuts(facts: Facts) -> list[Choice]:
+    """Return wider augmentation of what the audit found to tell the classes apart without the organ."""
+    found = {code: remedy for code, remedy in REMEDIES.items() if code in facts.shortcuts}
+    return [
+        Choice(f"augment.{name}", value, "rule", f"the audit's {code}: {what}; a network sees it changed at random")
+        for code, (what, changes) in found.items()
+        for name, value in changes.items()
     ]
 
 

@@ -1,4 +1,4 @@
-"""From files to prepared pixels: one at a time, in batches, or all of them once into a memory map."""
+"""From files to prepared pixels: one at a time, in batches, or all of them once into a file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from vitrail.engine import map_in_order
 from vitrail.preprocess.recipe import prepare
 from vitrail.progress import SILENT, Progress
 from vitrail.records import ByteArray, IntArray, Manifest, Placement, Recipe
+from vitrail.row_file import RowFile
 from vitrail.storage import FOR_EVER, fingerprint, locked, versions, whole_file
 
 
@@ -81,8 +82,8 @@ def pixel_batches(manifest: Manifest, rows: IntArray, recipe: Recipe, *, batch_s
         yield np.stack(batch)
 
 
-def decode_cache(manifest: Manifest, rows: IntArray, recipe: Recipe, *, cache: Path, progress: Progress = SILENT) -> ByteArray:
-    """Prepare some images once into a memory map on disk; later calls only open it.
+def decode_cache(manifest: Manifest, rows: IntArray, recipe: Recipe, *, cache: Path, progress: Progress = SILENT) -> RowFile:
+    """Prepare some images once into a file; later calls only open it.
 
     Args:
         manifest: The data set.
@@ -92,7 +93,7 @@ def decode_cache(manifest: Manifest, rows: IntArray, recipe: Recipe, *, cache: P
         progress: Told of every image.
 
     Returns:
-        uint8, shape (len(rows), size, size, channels), in the order of ``rows``, memory-mapped read-only.
+        uint8, shape (len(rows), size, size, channels), in the order of ``rows``, read from disk when they are asked for.
     """
     content = fingerprint([manifest.files[row].sha256 for row in rows], versions("pillow"))
     path = cache / "pixels" / f"{content}-{recipe.pixels_fingerprint}.npy"
@@ -100,7 +101,7 @@ def decode_cache(manifest: Manifest, rows: IntArray, recipe: Recipe, *, cache: P
         with locked(path, wait=FOR_EVER):  # another process may be decoding the same images: wait for it and take its
             if not path.exists():
                 _decode_all(manifest, rows, recipe, path=path, progress=progress)
-    return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+    return RowFile(path)
 
 
 def _decode_all(manifest: Manifest, rows: IntArray, recipe: Recipe, *, path: Path, progress: Progress) -> None:

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from vitrail.evaluation import MEANING, held_against_baselines
 from vitrail.explanation.picture import is_grey, shown_values
 from vitrail.preprocess.examples import load_examples
-from vitrail.records import Estimate, Evaluation, Explanation, Manifest, ModelResult, Predictions, RunResult, Scores, Training
+from vitrail.records import (
+    Computation,
+    Estimate,
+    Evaluation,
+    Explanation,
+    Manifest,
+    ModelResult,
+    Predictions,
+    RunResult,
+    Scores,
+    Training,
+)
 from vitrail.reporting.augmentation import augmented_examples_figure
 from vitrail.reporting.choices import chosen_facts
 from vitrail.reporting.decisions import AtHalf, at_half, decision_facts
@@ -283,6 +294,11 @@ def _augmented(model: ModelResult) -> tuple[tuple[str, tuple[Picture, ...]], ...
     return augmented_examples_figure(pictures, names)
 
 
+def _computed_on(computed: Computation) -> str:
+    shared = f", steps shared by {computed.processes} such devices" if computed.processes > 1 else ""
+    return f"{computed.device}{shared}, {computed.precision} precision"
+
+
 def _facts(training: Training) -> tuple[tuple[str, str], ...]:
     facts = [
         ("Training images", f"{training.images:,}"),
@@ -295,7 +311,7 @@ def _facts(training: Training) -> tuple[tuple[str, str], ...]:
     if training.batch_size is not None:
         facts.append(("Images per step", _batch_size(training)))
     if training.computed.device:
-        facts.append(("Computed on", f"{training.computed.device}, {training.computed.precision} precision"))
+        facts.append(("Computed on", _computed_on(training.computed)))
     if training.continues is not None:
         before = training.continues
         facts.append(("Goes on from", f"{before.model} of run {before.run}, after {counted(before.epochs, 'epoch', 'epochs')}"))

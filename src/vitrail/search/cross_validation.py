@@ -188,9 +188,10 @@ def shared_cores(study: Study, models: Iterable[str], progress: Progress = SILEN
 
 
 def _accelerated(study: Study, model: ModelSettings) -> bool:
-    """Return whether a model trains on an accelerator."""
+    """Return whether a model trains on an accelerator, or on several devices at once: folds would be in each other's way."""
     if not stops_early(model):
         return False
-    from vitrail.training.device import choose_device
+    from vitrail.training.device import choose_devices
 
-    return choose_device(study.training_for(model)).device.type != "cpu"
+    first, *others = choose_devices(study.training_for(model))
+    return bool(others) or first.device.type != "cpu"

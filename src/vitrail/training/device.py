@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import warnings
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
+from vitrail.engine import available_cores
 from vitrail.errors import Problem, StudyError
 from vitrail.settings import TrainingSettings
 
@@ -136,3 +137,32 @@ def choose_device(settings: TrainingSettings, *, source: str = "study", key: str
             raise StudyError(source, (Problem(f"{key}.precision", rule, "mixed"),))
         return ComputeDevice(device, products)
     return ComputeDevice(device, products if device.type in ("cuda", "xpu") else None)
+
+
+def choose_devices(settings: TrainingSettings, *, source: str = "study", key: str = "training") -> tuple[ComputeDevice, ...]:
+    """Choose all devices that share the steps, the first as :func:`choose_device` does; further ones are of its kind.
+
+    Args:
+        settings: Of the training.
+        source: What they come from, for the message.
+        key: Path of the training settings, for the message.
+
+    Raises:
+        StudyError: This machine has no such device, or fewer of them; or the device computes no faster in mixed precision.
+    """
+    first, count = choose_device(settings, source=source, key=key), settings.devices or 1
+    if count == 1:
+        return (first,)
+    if first.device.type == "cpu":
+        there = (first.device,) * available_cores()
+        what = "the number of processor cores that processes could share, as there is no accelerator in use"
+    else:
+        there = tuple(device for device in devices() if device.type == first.device.type)
+        what = f"the number of its devices of this kind ({', '.join(map(str, there))})"
+    if settings.device is not None and ":" in settings.device:
+        rule = f"must be 1 where device names one of several. Write `device: {first.device.type}` for the first ones."
+        raise StudyError(source, (Problem(f"{key}.devices", rule, f"{count} with device {settings.device}"),))
+    if count > len(there):
+        rule = f"must be at most {len(there)} on this machine, {what}."
+        raise StudyError(source, (Problem(f"{key}.devices", rule, str(count)),))
+    return tuple(replace(first, device=device) for device in there[:count])

@@ -8,6 +8,7 @@ import torch
 from vitrail.preprocess import normalise
 from vitrail.preprocess.augment import augment
 from vitrail.records import ByteArray, FloatArray, IntArray, Recipe
+from vitrail.row_file import RowFile
 from vitrail.settings import AugmentSettings
 from vitrail.training.imbalance import turned
 
@@ -40,7 +41,7 @@ class FeatureExamples:
 
 
 class PixelExamples:
-    """Prepared pixels in a memory map.
+    """Prepared pixels, in memory or on disk.
 
     Args:
         pixels: uint8, shape (n, size, size, channels).
@@ -55,7 +56,7 @@ class PixelExamples:
 
     def __init__(
         self,
-        pixels: ByteArray,
+        pixels: ByteArray | RowFile,
         training_rows: IntArray,
         validation_rows: IntArray,
         labels: IntArray,

@@ -7,13 +7,13 @@ one take exactly the same steps: bit for bit on the CPU, nearly so on an acceler
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,9 +23,10 @@ from vitrail.errors import VitrailError
 from vitrail.progress import SILENT, Progress
 from vitrail.records import Computation, Epoch, IntArray
 from vitrail.settings import TrainingSettings
-from vitrail.training.device import ComputeDevice, choose_device
+from vitrail.training.device import choose_devices
 from vitrail.training.imbalance import class_weights, epoch_order
-from vitrail.training.losses import training_loss, validation_loss
+from vitrail.training.losses import validation_loss
+from vitrail.training.one_device import Examples, OneDevice, Plan, Staged
 from vitrail.training.schedules import rate_factor
 from vitrail.training.state import TrainingState
 
@@ -44,34 +45,6 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "rmsprop": torch.optim.RMSprop,
 }
-
-
-class Examples(Protocol):
-    """Training and validation images in whatever form a network takes them."""
-
-    training_labels: IntArray
-    validation_labels: IntArray
-
-    def training_batch(self, positions: IntArray, generator: np.random.Generator) -> torch.Tensor:
-        """Return inputs for some training images (positions 0..n-1), augmented from ``generator`` if at all."""
-        ...
-
-    def validation_batch(self, positions: IntArray) -> torch.Tensor:
-        """Return inputs for some validation images, never augmented."""
-        ...
-
-
-@runtime_checkable
-class Staged(Protocol):
-    """A module that learns in stages: parts of it later than others, or more slowly."""
-
-    def set_epoch(self, number: int) -> None:
-        """Decide what learns in an epoch (from 1)."""
-        ...
-
-    def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Return all that ever learns, as groups of an optimiser; ``lr_scale`` of a group multiplies the learning rate."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -96,25 +69,6 @@ class Fit:
     batch_size: int
     computed: Computation
     out_of_time: bool = False
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What stays the same in all epochs.
-
-    Attributes:
-        settings: Of the training.
-        seed: Of all randomness.
-        device: Where the module is and computes; what is not a batch stays in main memory.
-        weight: Of the classes in training; ``None``: all the same.
-        validation_weight: Of the classes in validation.
-    """
-
-    settings: TrainingSettings
-    seed: int
-    device: ComputeDevice
-    weight: torch.Tensor | None
-    validation_weight: torch.Tensor | None
 
 
 def fit(
@@ -155,39 +109,54 @@ def fit(
     """
     if settings.optimiser is None or settings.epochs is None or settings.patience is None:
         raise ValueError(f"training settings must be resolved (Study.training_for); found {settings}")
-    device = choose_device(settings)
-    module.to(device.device)
-    plan = _Plan(settings, seed, device, *_weights(examples, settings, classes))
-    state = TrainingState(
-        module,
-        _optimiser(module, settings),
-        device.scaler(),
-        computed=Computation(device.name, device.precision),
-        average=settings.average or 0.0,
-        batch_size=settings.batch_size or BATCH_SIZE,
-        # A killed training may go on where there is another device.
-        identity=json.dumps([settings.model_dump(mode="json", exclude={"device", "precision"}), seed, split]),
-    )
-    if checkpoint.exists():
-        if state.load(checkpoint):
-            progress.say(f"{title}: resumed after epoch {len(state.epochs)}")
+    device, *others = devices = choose_devices(settings)
+    plan = Plan(settings, classes, seed, device, *_weights(examples, settings, classes))
+    with contextlib.ExitStack() as stack:
+        if others:
+            from vitrail.training.several_devices import several_devices
+
+            progress.say(f"{title}: {len(devices)} devices share every step: {', '.join(one.name for one in devices)}")
+            computing: OneDevice = stack.enter_context(several_devices(module, examples, plan, devices))
         else:
-            progress.say(f"{title}: begun anew, for what an interrupted training left is of other settings or another split")
-    with progress.task(title, settings.epochs) as advance, memory_kept():
-        advance(len(state.epochs))
-        while (stopped := _why_stop(state, settings)) is None:
-            epoch = _epoch_that_fits(state, examples, plan, progress=progress, title=title)
-            _check_finite(epoch, title=title)
-            state.add(epoch)
-            if time.monotonic() - state.saved > CHECKPOINT_SECONDS:
-                state.save(checkpoint)
-            advance(1, _note(epoch))
+            module.to(device.device)
+            computing = OneDevice(module, examples, plan)
+        state = TrainingState(
+            module,
+            _optimiser(module, settings),
+            device.scaler(),
+            computed=Computation(device.name, device.precision, len(devices)),
+            average=settings.average or 0.0,
+            batch_size=settings.batch_size or BATCH_SIZE,
+            # A killed training may go on where there are other devices.
+            identity=json.dumps([settings.model_dump(mode="json", exclude={"device", "devices", "precision"}), seed, split]),
+        )
+        if checkpoint.exists():
+            if state.load(checkpoint):
+                progress.say(f"{title}: resumed after epoch {len(state.epochs)}")
+            else:
+                progress.say(f"{title}: begun anew, for what an interrupted training left is of other settings or another split")
+        stopped = _epochs(state, computing, checkpoint, progress=progress, title=title)
     out_of_time = _why_stop(state, settings.model_copy(update={"minutes": None})) is None
     if out_of_time:
         progress.say(f"{title}: ended early, {stopped}")
     module.to("cpu").load_state_dict(state.best_weights)
     module.eval()
     return Fit(tuple(state.epochs), state.best_epoch, stopped, state.seconds, state.batch_size, state.computed, out_of_time)
+
+
+def _epochs(state: TrainingState, computing: OneDevice, checkpoint: Path, *, progress: Progress, title: str) -> str:
+    """Do epoch after epoch until there is a reason to stop; return it in words."""
+    settings = computing.plan.settings
+    with progress.task(title, settings.epochs or 0) as advance, memory_kept():
+        advance(len(state.epochs))
+        while (stopped := _why_stop(state, settings)) is None:
+            epoch = _epoch_that_fits(state, computing, progress=progress, title=title)
+            _check_finite(epoch, title=title)
+            state.add(epoch)
+            if time.monotonic() - state.saved > CHECKPOINT_SECONDS:
+                state.save(checkpoint)
+            advance(1, _note(epoch))
+    return stopped
 
 
 def _note(epoch: Epoch) -> str:
@@ -238,19 +207,19 @@ def _why_stop(state: TrainingState, settings: TrainingSettings) -> str | None:
     return None
 
 
-def _epoch_that_fits(state: TrainingState, examples: Examples, plan: _Plan, *, progress: Progress, title: str) -> Epoch:
+def _epoch_that_fits(state: TrainingState, computing: OneDevice, *, progress: Progress, title: str) -> Epoch:
     """Do the next epoch; where its batches do not fit into memory, halve them for good and begin the epoch again."""
     before = state.moving_parts()
     number = len(state.epochs) + 1
     while True:
         try:
-            return _one_epoch(state, examples, plan, number=number)
+            return _one_epoch(state, computing, number=number)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
             reason = " ".join(str(error).split())[:200] or type(error).__name__
         # Outside the except clause: the error holds the frames of the epoch and so what filled the memory.
-        size = min(state.batch_size, len(examples.training_labels))
+        size = min(state.batch_size, len(computing.examples.training_labels))
         if size == 1:
             raise VitrailError(
                 f"{title}: a batch must fit into memory, and not even one image does ({reason}). "
@@ -258,51 +227,39 @@ def _epoch_that_fits(state: TrainingState, examples: Examples, plan: _Plan, *, p
             )
         state.batch_size = size // 2
         state.restore(before)
-        plan.device.free()
+        computing.plan.device.free()
         progress.say(f"{title}: {size} images at a time do not fit into memory; epoch {number} begins again with {size // 2}")
 
 
-def _one_epoch(state: TrainingState, examples: Examples, plan: _Plan, *, number: int) -> Epoch:
+def _one_epoch(state: TrainingState, computing: OneDevice, *, number: int) -> Epoch:
     started = time.monotonic()
-    settings, module, weight = plan.settings, state.module, plan.weight
+    plan, labels = computing.plan, computing.examples.training_labels
+    settings = plan.settings
     generator = np.random.default_rng([plan.seed, number])
     losses: list[tuple[torch.Tensor, float]] = []
     largest_rate = 0.0
-    if isinstance(module, Staged):
-        module.set_epoch(number)
-    module.train()
+    computing.begin(number)
     # Dropout draws from torch's own generator: seed it for this epoch, and leave the caller's as it was.
     with plan.device.own_randomness():
         torch.manual_seed(int(generator.integers(2**62)))
-        batches = list(_batches(epoch_order(examples.training_labels, settings.imbalance, generator), state.batch_size))
-        for step, positions in enumerate(batches):
-            rate = (settings.learning_rate or LEARNING_RATE) * rate_factor(settings, state.losses, step=step, steps=len(batches))
-            largest_rate = max(largest_rate, rate)
-            labels = torch.from_numpy(examples.training_labels[positions])
-            loss = _loss(module, examples.training_batch(positions, generator), labels, plan)
-            _step(state, loss, rate=rate, clip=settings.clip or 0.0)
-            losses.append((loss.detach(), float(weight[labels].sum()) if weight is not None else len(positions)))
+        batches = list(_batches(epoch_order(labels, settings.imbalance, generator), state.batch_size))
+        with contextlib.closing(computing.gradients(batches, generator, state.scaler, number=number)) as steps:
+            for step, (positions, loss) in enumerate(zip(batches, steps, strict=True)):
+                factor = rate_factor(settings, state.losses, step=step, steps=len(batches))
+                rate = (settings.learning_rate or LEARNING_RATE) * factor
+                largest_rate = max(largest_rate, rate)
+                _step(state, rate=rate, clip=settings.clip or 0.0)
+                losses.append((loss, plan.weight_of(labels[positions])))
     # Only now: asking an accelerator for a number makes it wait for all steps before.
     mean_loss = sum(float(loss) * share for loss, share in losses) / sum(share for _, share in losses)
-    loss_after, balanced_accuracy = _validate(state, examples, plan)
+    loss_after, balanced_accuracy = _validate(state, computing)
     return Epoch(number, mean_loss, loss_after, balanced_accuracy, largest_rate, time.monotonic() - started)
 
 
-def _loss(module: torch.nn.Module, batch: torch.Tensor, labels: torch.Tensor, plan: _Plan) -> torch.Tensor:
-    """Return the training loss of a batch, in single precision."""
-    put = plan.device.put
-    with plan.device.mixing():
-        logits = module(put(batch))
-    weight = put(plan.weight) if plan.weight is not None else None
-    return training_loss(plan.settings)(logits.float(), put(labels), weight)
-
-
-def _step(state: TrainingState, loss: torch.Tensor, *, rate: float, clip: float) -> None:
-    """Move the weights once, and their average after them."""
+def _step(state: TrainingState, *, rate: float, clip: float) -> None:
+    """Move the weights once along their gradients, and their average after them."""
     for group in state.optimiser.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
-    state.optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(state.scaler.scale(loss))
     if clip:
         state.scaler.unscale_(state.optimiser)
         torch.nn.utils.clip_grad_norm_(state.module.parameters(), clip)
@@ -320,17 +277,11 @@ def _batches(order: IntArray, size: int) -> Iterator[IntArray]:
             yield batch
 
 
-def _validate(state: TrainingState, examples: Examples, plan: _Plan) -> tuple[float, float]:
+def _validate(state: TrainingState, computing: OneDevice) -> tuple[float, float]:
     """Return the mean loss over all validation images and the mean sensitivity over their classes."""
-    module, weight = state.judged, plan.validation_weight
-    module.eval()
-    positions = np.arange(len(examples.validation_labels))
-    size = min(VALIDATION_BATCH, 4 * state.batch_size)
-    with torch.no_grad():
-        parts = [positions[start : start + size] for start in range(0, len(positions), size)]
-        logits = torch.cat([module(plan.device.put(examples.validation_batch(part))) for part in parts]).cpu()
-    labels = torch.from_numpy(examples.validation_labels)
+    plan, truth = computing.plan, computing.examples.validation_labels
+    logits = computing.logits(state.judged, size=min(VALIDATION_BATCH, 4 * state.batch_size))
+    labels, weight = torch.from_numpy(truth), plan.validation_weight
     loss = float(validation_loss(plan.settings)(logits.double(), labels, weight.double() if weight is not None else None))
     right = (logits.argmax(dim=1) == labels).numpy()
-    sensitivities = [right[examples.validation_labels == label].mean() for label in np.unique(examples.validation_labels)]
-    return loss, float(np.mean(sensitivities))
+    return loss, float(np.mean([right[truth == label].mean() for label in np.unique(truth)]))

@@ -85,6 +85,9 @@ def frozen_once(
     elif examples.augmentation is not None:
         progress.say(f"{name}: augmented images are others in every epoch, so that frozen layers are computed in each of them")
         yield examples
+    elif (training.devices or 1) > 1:
+        progress.say(f"{name}: frozen layers are computed in every epoch: what one device keeps does not reach the others")
+        yield examples
     elif choose_device(training).products is not None:
         progress.say(f"{name}: frozen layers are computed in every epoch: training is in mixed precision, validation is not")
         yield examples

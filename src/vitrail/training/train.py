@@ -28,7 +28,8 @@ from vitrail.models.continued import WEIGHTS
 from vitrail.preprocess import decode_cache, make_recipe
 from vitrail.preprocess.examples import augmented_examples, augments, save_examples
 from vitrail.progress import SILENT, Progress
-from vitrail.records import ByteArray, Computation, Continuation, Epoch, FloatArray, IntArray, Manifest, Split, Training
+from vitrail.records import Computation, Continuation, Epoch, FloatArray, IntArray, Manifest, Split, Training
+from vitrail.row_file import RowFile
 from vitrail.storage import write_bytes
 from vitrail.study import AugmentSettings, ModelSettings, Study, TrainingSettings
 from vitrail.training.continuing import continued_record, seed_of, start_is_best
@@ -145,12 +146,13 @@ def check_device(settings: ModelSettings, training: TrainingSettings, *, source:
         source: What they come from, for the message.
 
     Raises:
-        StudyError: This machine has no such device, or the device computes no faster in mixed precision.
+        StudyError: This machine has no such device, too few of them, or the device computes no faster in mixed precision.
     """
-    if stops_early(settings) and not {training.device, training.precision} <= {None, "auto"}:  # torch is loaded for a wish only
-        from vitrail.training.device import choose_device
+    wished = not {training.device, training.precision} <= {None, "auto"} or (training.devices or 1) > 1
+    if stops_early(settings) and wished:  # torch is loaded for a wish only
+        from vitrail.training.device import choose_devices
 
-        choose_device(training, source=source, key=f"models.{settings.name}.training")
+        choose_devices(training, source=source, key=f"models.{settings.name}.training")
 
 
 def frozen_embedder(settings: ModelSettings, job: Job) -> DescriptorEmbedder | OnnxEmbedder | None:
@@ -235,7 +237,7 @@ def _dense_head(
         head,
         FeatureExamples(training, training_labels, validation, validation_labels),
         classes=classes,
-        settings=job.study.training_for(settings),
+        settings=job.study.training_for(settings).model_copy(update={"devices": 1}),  # its steps are too small to be shared
         seed=job.study.seed,
         checkpoint=job.folder / "checkpoint.pt",
         split=job.split.fingerprint,
@@ -315,7 +317,7 @@ def augmentation_of(settings: Any, study: Study) -> AugmentSettings | None:
     return study.augment if settings.augment and augments(study.augment) else None
 
 
-def _keep_examples(settings: Any, job: Job, pixels: ByteArray, training_rows: IntArray) -> None:
+def _keep_examples(settings: Any, job: Job, pixels: RowFile, training_rows: IntArray) -> None:
     """Keep, for the report, what the augmentation makes of the first training image of each class."""
     if augmentation_of(settings, job.study) is None:
         return
