@@ -210,6 +210,9 @@ class ProbeSettings(ModelSettings):
     pretrained: bool = Field(
         default=True, description="Take pretrained weights; false: random ones, which shows what the weights are worth."
     )
+    pooling: Literal["average", "max"] | None = Field(
+        default=None, description="How feature maps become one vector: mean or maximum per map; null: the backbone's own way."
+    )
     dense: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
         default=(), description="Units of the dense layers between features and output; empty: a linear probe."
     )
@@ -281,6 +284,9 @@ class FinetuneSettings(NetworkSettings):
     pretrained: bool = Field(
         default=True, description="Start from pretrained weights; false: from random ones, drawn from the study's seed."
     )
+    pooling: Literal["average", "max"] | None = Field(
+        default=None, description="How feature maps become one vector: mean or maximum per map; null: the backbone's own way."
+    )
     strategy: Literal["full", "partial", "frozen"] = Field(
         default="full",
         description="full: every layer of the backbone learns; partial: its first frozen_layers layers stay fixed; frozen: all "
@@ -297,6 +303,13 @@ class FinetuneSettings(NetworkSettings):
         ge=0,
         le=10_000,
         description="Epochs at the start in which only the head learns, out of training.epochs; 0: none.",
+    )
+    tuning_rate: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Learning rate of everything, the head too, in the epochs after head_epochs, as a share of "
+        "training.learning_rate.",
     )
     backbone_rate: float = Field(
         default=1.0, gt=0, le=1, description="Learning rate of the backbone, as a share of the head's (training.learning_rate)."

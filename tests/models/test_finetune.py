@@ -92,6 +92,40 @@ def test_first_the_head_learns_alone_then_all_of_it():
     assert changed(network, before) == set(before)
 
 
+def test_in_the_second_phase_all_of_it_learns_more_slowly():
+    network, _ = built(asked(head_epochs=2, tuning_rate=0.1))
+    shares = []
+    for number in (1, 2, 3, 4):
+        network.set_epoch(number)
+        shares.append(network.rate_share)
+    assert shares == [1.0, 1.0, 0.1, 0.1]
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "convnext_atto", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("pooling", ["average", "max"])
+def test_feature_maps_are_pooled_as_wished(backbone, pooling):
+    settings = asked(backbone=backbone, pooling=pooling)
+    check_model(settings, RGB)
+    network, recipe = built(settings)
+    pixels = torch.from_numpy(normalise(pixels_of(recipe, count=2), recipe))
+    with torch.no_grad():
+        network.eval()
+        maps = network.trunk.model.forward_features(pixels)
+        patches = maps.flatten(2).transpose(1, 2) if maps.ndim == 4 else maps[:, network.trunk.model.num_prefix_tokens :]
+        pooled = patches.amax(dim=1) if pooling == "max" else patches.mean(dim=1)
+        if backbone == "convnext_atto":  # normalises what was pooled
+            pooled = network.trunk.model.head.norm(pooled[:, :, None, None]).flatten(1)
+        elif maps.ndim == 3:
+            pooled = network.trunk.model.fc_norm(pooled)
+        torch.testing.assert_close(network.trunk(pixels)[-1], pooled)
+    assert network.trunk.pooling == (pooling if backbone == "test_resnet" else "none")
+
+
+def test_a_backbone_that_cannot_be_pooled_as_wished_is_found_early():
+    with pytest.raises(StudyError, match=r"models\.finetune\.pooling: must be left out: .* cannot be pooled so"):
+        check_model(asked(name="finetune", backbone="levit_128s", pooling="max"), PreprocessSettings(colour="rgb"))
+
+
 def test_the_groups_hold_everything_that_ever_learns_once_and_the_head_comes_first():
     network, _ = built(asked(strategy="partial", frozen_layers=5, head_epochs=1, backbone_rate=0.5))
     state = [parameter.requires_grad for parameter in network.parameters()]

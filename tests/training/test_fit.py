@@ -456,10 +456,13 @@ def test_every_step_has_the_rate_of_the_schedule(tmp_path, monkeypatch):
 
 
 class Staged(nn.Sequential):
-    """Its first layer learns from the second epoch on, ten times more slowly."""
+    """Its first layer learns from the second epoch on, ten times more slowly; all of it at half the rate then."""
+
+    rate_share = 1.0
 
     def set_epoch(self, number):
         self[0].requires_grad_(number > 1)
+        self.rate_share = 0.5 if number > 1 else 1.0
 
     def parameter_groups(self, learning_rate, weight_decay):
         slow = {"params": list(self[0].parameters()), "lr_scale": 0.1}
@@ -487,7 +490,7 @@ def test_a_staged_module_learns_in_its_stages_and_at_its_rates(tmp_path):
                 plain.parameters(), speeds, gradients, (0.1 * learns, 0.1 * learns, 1, 1), strict=True
             ):
                 speed.mul_(0.9).add_(gradient if scale else 0.0)
-                parameter -= 0.1 * scale * speed
+                parameter -= 0.1 * scale * (0.5 if learns else 1.0) * speed
     both = staged()
     run(both, examples, tmp_path, update={**GRADIENT, "epochs": 2}, name="two.pt")
     np.testing.assert_allclose(flat(both), flat(plain), atol=1e-6)

@@ -143,6 +143,24 @@ def _folder(backbone: str) -> Path:
     return Path(backbone.removeprefix(LOCAL_WEIGHTS)).expanduser()
 
 
+def check_pooling(backbone: str, pooling: Pooling | None, *, channels: int, key: str) -> None:
+    """Find out early whether a backbone's feature maps can be pooled as wished.
+
+    Args:
+        backbone: A timm name or ``local-dir:FOLDER``, known to exist.
+        pooling: ``None``: its own way, which always works.
+        channels: Of the images.
+        key: Of the setting, for messages.
+
+    Raises:
+        StudyError: They cannot.
+    """
+    error = _refusal(backbone, None, channels=channels, device="cpu", pooling=pooling) if pooling else None
+    if error is not None:
+        message = f"must be left out: {short_name(backbone)} cannot be pooled so ({reason(error)})."
+        raise StudyError("study", (Problem(key, message, repr(pooling)),))
+
+
 def outline(backbone: str, size: int | None, *, channels: int) -> tuple[Any, int]:
     """Return a backbone without weights and the side of its input: on torch's meta device, which costs no memory and no time.
 
@@ -182,11 +200,11 @@ def check_size(backbone: str, size: int, *, channels: int, key: str) -> None:
     raise StudyError("study", (Problem(key, message, f"{size} px"),))
 
 
-def _refusal(backbone: str, size: int | None, *, channels: int, device: str) -> Exception | None:
+def _refusal(backbone: str, size: int | None, *, channels: int, device: str, pooling: Pooling | None = None) -> Exception | None:
     """Return what goes wrong with images of a size, or ``None``."""
     try:
         with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
-            model, side = _created(backbone, size, pretrained=False, channels=channels, classifier=False)
+            model, side = _created(backbone, size, pretrained=False, channels=channels, classifier=False, pooling=pooling)
             model.eval().forward_head(model.forward_features(torch.zeros(2, channels, side, side)), pre_logits=True)
     except Exception as error:  # whatever a layer raises when the image is too small for it, or not a multiple of its patches
         return error
@@ -197,7 +215,13 @@ def _refusal(backbone: str, size: int | None, *, channels: int, device: str) -> 
 
 
 def load(
-    backbone: str, size: int | None, *, pretrained: bool = True, channels: int | None = None, classifier: bool = True
+    backbone: str,
+    size: int | None,
+    *,
+    pretrained: bool = True,
+    channels: int | None = None,
+    classifier: bool = True,
+    pooling: Pooling | None = None,
 ) -> tuple[Any, int]:
     """Load a backbone; return it and the side of its input in pixels.
 
@@ -207,13 +231,14 @@ def load(
         pretrained: With its weights; else with random ones from torch's generator.
         channels: Of its input; ``None``: its own. Where they differ, timm adds up or repeats the first kernels.
         classifier: Keep its last layer, which vitrail does not use.
+        pooling: Of its feature maps; ``None``: its own way.
 
     Raises:
         BackboneUnavailable: The weights cannot be downloaded or read.
     """
     logging.getLogger("timm").setLevel(logging.ERROR)
     try:
-        model, side = _created(backbone, size, pretrained=pretrained, channels=channels, classifier=classifier)
+        model, side = _created(backbone, size, pretrained=pretrained, channels=channels, classifier=classifier, pooling=pooling)
     except Exception as error:  # timm and the hub raise many kinds: no network, no such file, damaged weights
         raise BackboneUnavailable(
             f"backbone {backbone!r} could not be loaded ({reason(error)}). "
@@ -222,7 +247,15 @@ def load(
     return model.eval(), side
 
 
-def _created(backbone: str, size: int | None, *, pretrained: bool, channels: int | None, classifier: bool) -> tuple[Any, int]:
+def _created(
+    backbone: str,
+    size: int | None,
+    *,
+    pretrained: bool,
+    channels: int | None,
+    classifier: bool,
+    pooling: Pooling | None = None,
+) -> tuple[Any, int]:
     import timm
 
     source = f"{LOCAL_WEIGHTS}{_folder(backbone)}" if backbone.startswith(LOCAL_WEIGHTS) else backbone
@@ -234,6 +267,8 @@ def _created(backbone: str, size: int | None, *, pretrained: bool, channels: int
     if size not in (None, native) and model.pretrained_cfg.get("fixed_input_size"):
         # Transformers hold one position per patch: timm interpolates them when it is told the size on loading.
         model = timm.create_model(source, pretrained=pretrained, img_size=size, **wishes)
+    if pooling is not None:
+        model.reset_classifier(0, {"average": "avg"}.get(pooling, pooling))
     return model, size or native
 
 

@@ -49,6 +49,7 @@ def check(settings: FinetuneSettings, preprocess: PreprocessSettings) -> None:
     channels = CHANNELS[preprocess.colour or "rgb"]
     if preprocess.size is not None:
         backbones.check_size(settings.backbone, preprocess.size, channels=channels, key=f"{key}.preprocess.size")
+    backbones.check_pooling(settings.backbone, settings.pooling, channels=channels, key=f"{key}.pooling")
     _check_frozen_layers(settings, key=key)
     epochs = settings.training.epochs
     if epochs is not None and settings.head_epochs >= epochs:
@@ -100,7 +101,12 @@ def build(settings: FinetuneSettings, recipe: Recipe, *, classes: int, seed: int
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, size = backbones.load(
-            settings.backbone, recipe.size, pretrained=settings.pretrained, channels=recipe.channels, classifier=False
+            settings.backbone,
+            recipe.size,
+            pretrained=settings.pretrained,
+            channels=recipe.channels,
+            classifier=False,
+            pooling=settings.pooling,
         )
         noise = torch.randn(2, recipe.channels, size, size, generator=torch.Generator().manual_seed(0))
         pooling, dimension = backbones.pooling_and_dimension(model, noise)
@@ -180,13 +186,19 @@ class FinetunedNetwork(Network):
         logits: torch.Tensor = self.head(vector)
         return logits
 
+    @property
+    def rate_share(self) -> float:
+        """What the learning rate of the present epoch is multiplied by."""
+        return 1.0 if self._first_phase else self.settings.tuning_rate
+
     def set_epoch(self, number: int) -> None:
         """Decide what learns in an epoch.
 
         Args:
             number: Of the epoch, from 1: up to ``head_epochs`` only the head learns.
         """
-        self._head_only = number <= self.settings.head_epochs or self.settings.strategy == "frozen"
+        self._first_phase = number <= self.settings.head_epochs
+        self._head_only = self._first_phase or self.settings.strategy == "frozen"
         self._mark(learning=not self._head_only)
         self.train(self.training)
 

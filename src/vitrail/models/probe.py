@@ -67,6 +67,7 @@ def check(settings: ProbeSettings, preprocess: PreprocessSettings) -> None:
         raise StudyError("study", (Problem(f"{key}.preprocess.colour", message, preprocess.colour),))
     if preprocess.size is not None:
         backbones.check_size(settings.backbone, preprocess.size, channels=channels, key=f"{key}.preprocess.size")
+    backbones.check_pooling(settings.backbone, settings.pooling, channels=channels, key=f"{key}.pooling")
 
 
 def embedder(
@@ -84,12 +85,12 @@ def embedder(
         BackboneUnavailable: The weights cannot be downloaded or read, or the backbone does not take images of this size.
     """
     versions = [importlib.metadata.version(package) for package in ("timm", "torch")]
-    key = fingerprint("backbone-2", identity(settings), settings.pretrained, preprocess.size, versions)
+    key = fingerprint("backbone-3", identity(settings), settings.pretrained, settings.pooling, preprocess.size, versions)
     path = cache / "backbones" / f"{key}.onnx"
     description = path.with_suffix(".json")
     if not (path.exists() and description.exists()):
         progress.say(f"Exporting {describe(settings)} to ONNX (once)")
-        graph, backbone = _export(settings.backbone, preprocess.size, pretrained=settings.pretrained)
+        graph, backbone = _export(settings, preprocess.size)
         write_bytes(path, graph)
         write_record(description, backbone)
     backbone = read_record(description, Backbone)
@@ -127,14 +128,14 @@ def identity(settings: ProbeSettings) -> Any:
     return backbones.identity(settings.backbone)
 
 
-def _export(name: str, size: int | None, *, pretrained: bool) -> tuple[bytes, Backbone]:
+def _export(settings: ProbeSettings, size: int | None) -> tuple[bytes, Backbone]:
     import torch
 
     from vitrail.models.network import export_onnx
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # random weights are the same ones for every study: they are kept in the cache, too
-        model, size = backbones.load(name, size, pretrained=pretrained)
+        model, size = backbones.load(settings.backbone, size, pretrained=settings.pretrained, pooling=settings.pooling)
     config = model.pretrained_cfg
     channels = config["input_size"][0]
     try:
@@ -142,7 +143,7 @@ def _export(name: str, size: int | None, *, pretrained: bool) -> tuple[bytes, Ba
         pooling, _ = backbones.pooling_and_dimension(model, noise)
     except Exception as error:  # whatever a layer raises when the image is too small for it, or not a multiple of its patches
         raise BackboneUnavailable(
-            f"backbone {name!r} does not take images of {size} px ({backbones.reason(error)}). "
+            f"backbone {settings.backbone!r} does not take images of {size} px ({backbones.reason(error)}). "
             "Leave preprocess.size open for this model."
         ) from error
     features = backbones.Features(model, pooling).eval()

@@ -239,6 +239,7 @@ def _one_epoch(state: TrainingState, computing: OneDevice, *, number: int) -> Ep
     losses: list[tuple[torch.Tensor, float]] = []
     largest_rate = 0.0
     computing.begin(number)
+    share = state.module.rate_share if isinstance(state.module, Staged) else 1.0
     # Dropout draws from torch's own generator: seed it for this epoch, and leave the caller's as it was.
     with plan.device.own_randomness():
         torch.manual_seed(int(generator.integers(2**62)))
@@ -246,7 +247,7 @@ def _one_epoch(state: TrainingState, computing: OneDevice, *, number: int) -> Ep
         with contextlib.closing(computing.gradients(batches, generator, state.scaler, number=number)) as steps:
             for step, (positions, loss) in enumerate(zip(batches, steps, strict=True)):
                 factor = rate_factor(settings, state.losses, step=step, steps=len(batches))
-                rate = (settings.learning_rate or LEARNING_RATE) * factor
+                rate = (settings.learning_rate or LEARNING_RATE) * factor * share
                 largest_rate = max(largest_rate, rate)
                 _step(state, rate=rate, clip=settings.clip or 0.0)
                 losses.append((loss, plan.weight_of(labels[positions])))

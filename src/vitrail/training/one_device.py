@@ -36,8 +36,13 @@ class Examples(Protocol):
 class Staged(Protocol):
     """A module that learns in stages: parts of it later than others, or more slowly."""
 
+    @property
+    def rate_share(self) -> float:
+        """What the learning rate of the present epoch is multiplied by."""
+        ...
+
     def set_epoch(self, number: int) -> None:
-        """Decide what learns in an epoch (from 1)."""
+        """Decide what learns in an epoch (from 1), and how fast."""
         ...
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
