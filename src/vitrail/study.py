@@ -18,6 +18,7 @@ from vitrail.model_settings import (
     ForestSettings,
     HeadLayer,
     ModelSettings,
+    NetworkSettings,
     ProbeSettings,
     SvmSettings,
     TransformerSettings,
@@ -200,8 +201,14 @@ class Study(Settings):
         return _first_set(model.preprocess, self.preprocess, model.preprocess_defaults)
 
     def training_for(self, model: ModelSettings) -> TrainingSettings:
-        """Return the training settings of one model: its own wish, else the study's, else its family's."""
-        return _first_set(model.training, self.training, model.training_defaults)
+        """Return the training settings of one model: its own wish, else the study's, else its family's.
+
+        Steps on features are too small to be shared by several devices: ``devices`` is for networks that learn from pixels.
+        """
+        settings = _first_set(model.training, self.training, model.training_defaults)
+        if settings.devices is None or isinstance(model, NetworkSettings):
+            return settings
+        return settings.model_copy(update={"devices": 1})
 
 
 def _first_set(*layers: SettingsKind) -> SettingsKind:

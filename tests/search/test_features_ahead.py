@@ -137,6 +137,16 @@ def test_no_more_folds_at_a_time_than_there_are_cores_for_and_it_is_said(asked, 
     assert [text.startswith("search.workers: ") for text in heard.said] == [True] * said
 
 
+def test_a_fold_whose_training_several_processes_share_has_a_core_for_each(manifest, monkeypatch):
+    monkeypatch.setattr(cross_validation, "available_cores", lambda: 8)
+    network = {"model": "cnn", "training": {"devices": 4, "device": "cpu"}}
+    for search, expected in (({}, (2, 4)), ({"workers": 8, "threads": 1}, (2, 4)), ({"threads": 8}, (1, 8))):
+        searched = Study.model_validate({"data": {"path": manifest.root}, "models": [network], "search": search})
+        assert shared_cores(searched, ["cnn"]) == expected
+    probe = {"model": "probe", "dense": [4], "training": {"devices": 4, "device": "cpu"}}  # learns from features, alone
+    assert shared_cores(Study.model_validate({"data": {"path": manifest.root}, "models": [probe]}), ["probe"]) == (8, 1)
+
+
 def test_a_search_belongs_to_its_cores_for_each_fold_and_not_to_its_workers(manifest):
     paths = [
         SearchFolder.of(study(manifest, **asked), manifest, split(manifest, 0), threads=threads).path

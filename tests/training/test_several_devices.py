@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,33 +18,65 @@ from typer.testing import CliRunner
 
 from vitrail.cli import app
 from vitrail.errors import StudyError, VitrailError
+from vitrail.models import finetune
 from vitrail.settings import TrainingSettings
+from vitrail.study import FinetuneSettings, PreprocessSettings
 from vitrail.training.device import choose_devices
-from vitrail.training.several_devices import shares_of
+from vitrail.training.examples import PixelExamples
+from vitrail.training.several_devices import SeveralDevices, shares_of
 
 TWO = {"devices": 2, "device": "cpu"}
 
 
 class Fragile(torch.nn.Module):
-    """A layer that fails in a process that is not the first: when it sees more than some images, or when a file says so."""
+    """A layer that fails when it learns, in the first process or in another: as a function says of the vectors that it sees.
 
-    def __init__(self, *, most: int = 1000, dies: Path | None = None, says: str = "") -> None:
+    Pickled by reference: ``fails`` is a function of this file.
+    """
+
+    def __init__(self, fails, *, here: bool = False, file: Path | None = None) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(5, 3)
         torch.nn.init.zeros_(self.layer.weight)
-        self.most, self.dies, self.says, self.home = most, dies, says, os.getpid()
+        self.fails, self.here, self.file, self.home = fails, here, file, os.getpid()
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        if os.getpid() != self.home and self.training:
-            if self.dies is not None and not self.dies.exists():
-                self.dies.write_text("")
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.says:
-                raise ValueError(self.says)
-            if len(vectors) > self.most:
-                raise RuntimeError("CUDA out of memory. Tried to allocate more than there is")
+        if (os.getpid() == self.home) == self.here and self.training:
+            self.fails(self, vectors)
         found: torch.Tensor = self.layer(vectors)
         return found
+
+
+def out_of_device_memory(module, vectors):
+    if len(vectors) > 5:
+        raise RuntimeError("CUDA out of memory. Tried to allocate more than there is")
+
+
+def out_of_main_memory(module, vectors):
+    if len(vectors) > 5:
+        np.empty(1 << 50)
+
+
+def unwell(module, vectors):
+    raise ValueError("this layer does not like you")
+
+
+def dies_in_its_fifth_step(module, vectors):
+    steps = len(module.file.read_text()) if module.file.exists() else 0
+    module.file.write_text("x" * (steps + 1))
+    if steps == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def cannot_be_opened():
+    raise LookupError("no such layer in this process")
+
+
+class Unopenable(Fragile):
+    """Cannot be unpickled."""
+
+    def __reduce__(self):
+        return cannot_be_opened, ()
 
 
 @given(st.integers(1, 300), st.integers(1, 9))
@@ -108,31 +141,144 @@ def test_three_devices_learn_from_turned_and_augmented_pixels_and_one_goes_on(tm
     with pytest.raises(KeyboardInterrupt):
         run(module, uneven_pixels(rotations=True), tmp_path, update=update | {"devices": 3, "device": "cpu"}, progress=killed)
     assert any("3 devices share every step: CPU, CPU, CPU" in line for line in killed.said)
-    module = network()
-    outcome = run(module, uneven_pixels(rotations=True), tmp_path, update=update)
-    assert len(outcome.epochs) == 4
+    later, module = Killer(100), network()
+    outcome = run(module, uneven_pixels(rotations=True), tmp_path, update=update, progress=later)
+    assert any("resumed after epoch 3" in line for line in later.said)
+    assert (len(outcome.epochs), outcome.computed.processes) == (4, 3)
     assert outcome.epochs[-1].training_loss < outcome.epochs[0].training_loss
 
 
-def test_where_one_device_has_too_little_memory_batches_are_halved_on_all(tmp_path):
+def test_phases_of_a_backbone_are_shared(tmp_path):
+    # First the head alone, then all but the fixed layers. Statistics of normalisation are those of shares: nothing else differs.
+    def finetuned():
+        settings = FinetuneSettings(
+            backbone="test_resnet", pretrained=False, strategy="partial", frozen_layers=2, head_epochs=1, tuning_rate=0.5, head=()
+        )
+        recipe = finetune.recipe(settings, PreprocessSettings(size=32, colour="rgb", scaling="channel"))
+        made = finetune.build(settings, recipe, classes=3, seed=0)
+        for part in made.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                part.momentum = 0.0
+        return made, recipe
+
+    module, recipe = finetuned()
+    pixels = np.random.default_rng(0).integers(0, 255, (36, 32, 32, 3), dtype=np.uint8)
+    rows, labels = np.arange(36), np.arange(36) % 3
+    pixels[labels == 1, :16] //= 3
+    pixels[labels == 2, :, :16] //= 3
+    examples = PixelExamples(pixels, rows[:24], rows[24:], labels, recipe=recipe, augmentation=None)
+    update = {"epochs": 3, "batch_size": 12, "optimiser": "adamw", "learning_rate": 0.003}
+    start = {name: value.clone() for name, value in module.state_dict().items()}
+    outcome = run(module, examples, tmp_path, update=update | TWO)
+    assert [epoch.learning_rate for epoch in outcome.epochs] == [0.003, 0.0015, 0.0015]
+    assert outcome.epochs[-1].training_loss < outcome.epochs[0].training_loss
+    fixed = {id(parameter) for layer in finetune.layers(module.trunk.model)[:2] for parameter in layer.parameters()}
+    for name, parameter in module.named_parameters():
+        assert torch.equal(parameter, start[name]) == (id(parameter) in fixed), name
+    # The first phase has no statistics of batches: it is that of one device.
+    alone = run(finetuned()[0], examples, tmp_path, update=update, name="alone.pt")
+    assert outcome.epochs[0].training_loss == pytest.approx(alone.epochs[0].training_loss, rel=1e-4)
+    assert outcome.epochs[0].validation_loss == pytest.approx(alone.epochs[0].validation_loss, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fails", "here"), [(out_of_device_memory, False), (out_of_main_memory, False), (out_of_device_memory, True)]
+)
+def test_where_one_device_has_too_little_memory_batches_are_halved_on_all(fails, here, tmp_path):
     progress = Killer(1000)
-    outcome = run(Fragile(most=5), feature_examples(), tmp_path, update=TWO | {"batch_size": 16}, progress=progress)
+    module = Fragile(fails, here=here)
+    outcome = run(module, feature_examples(), tmp_path, update=TWO | {"batch_size": 16}, progress=progress)
     assert outcome.batch_size == 8
     assert any("16 images at a time do not fit into memory" in line for line in progress.said)
     assert outcome.epochs[-1].training_loss < outcome.epochs[0].training_loss
 
 
-def test_an_error_on_one_device_is_told_in_its_words(tmp_path):
-    with pytest.raises(RuntimeError, match="cpu: this layer does not like you"):
-        run(Fragile(says="this layer does not like you"), feature_examples(), tmp_path, update=TWO)
-
-
-def test_a_process_that_is_killed_ends_the_training_in_words_and_the_next_goes_on(tmp_path):
-    module = Fragile(dies=tmp_path / "died")
-    with pytest.raises(VitrailError, match=r"training\.devices \(2\): the process of CPU has ended.*Give the same command again"):
-        run(module, feature_examples(), tmp_path, update=TWO)
-    assert run(module, feature_examples(), tmp_path, update=TWO).epochs  # nothing of the broken one is in the way
+@pytest.mark.parametrize("here", [False, True])
+def test_an_error_on_one_device_is_told_in_its_words(here, tmp_path):
+    with pytest.raises((RuntimeError, ValueError), match="this layer does not like you"):
+        run(Fragile(unwell, here=here), feature_examples(), tmp_path, update=TWO)
     assert not torch.distributed.is_initialized()
+
+
+def test_a_process_that_is_killed_ends_the_training_in_words_and_the_next_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("vitrail.training.fit.CHECKPOINT_SECONDS", 0.0)
+    module, update = Fragile(dies_in_its_fifth_step, file=tmp_path / "steps"), TWO | {"batch_size": 16}  # four steps an epoch
+    with pytest.raises(VitrailError, match=r"training\.devices \(2\): .* have lost each other .*Give the same command again"):
+        run(module, feature_examples(), tmp_path, update=update)
+    assert not torch.distributed.is_initialized()
+    progress = Killer(1000)
+    run(module, feature_examples(), tmp_path, update=update, progress=progress)
+    assert any("resumed after epoch 1" in line for line in progress.said)
+
+
+def test_a_process_that_cannot_begin_says_why(tmp_path):
+    with pytest.raises(VitrailError, match="lost each other"):
+        run(Unopenable(unwell), feature_examples(), tmp_path, update=TWO)
+
+
+def test_small_gradients_are_scaled_on_all_devices(tmp_path, monkeypatch):
+    """float16 needs it. A scale that is a power of two changes no digit of what it is taken from again."""
+    plain = run(dense(dropout=0.0), feature_examples(), tmp_path, update=TWO, name="plain.pt")
+    scaler = torch.amp.GradScaler("cpu", enabled=True, init_scale=2.0**9)
+    monkeypatch.setattr("vitrail.training.device.ComputeDevice.scaler", lambda self: scaler)
+    scaled = run(dense(dropout=0.0), feature_examples(), tmp_path, update=TWO, name="scaled.pt")
+    assert scaler.get_scale() == 2.0**9
+    assert [epoch.training_loss for epoch in plain.epochs] == [epoch.training_loss for epoch in scaled.epochs]
+
+
+def test_a_weight_that_no_step_needs_stays_what_it_is(tmp_path):
+    class Idle(Fragile):
+        def __init__(self) -> None:
+            super().__init__(lambda module, vectors: None)
+            self.idle = torch.nn.Parameter(torch.ones(3))
+
+    module = Idle()
+    run(module, feature_examples(), tmp_path, update=TWO | {"weight_decay": 0.1})
+    assert torch.equal(module.idle, torch.ones(3))
+
+
+def test_nothing_of_the_gradients_is_kept_from_step_to_step(tmp_path, monkeypatch):
+    kept = []
+
+    def noting(self, *args, **kwargs):
+        for loss in gradients(self, *args, **kwargs):
+            kept.append(loss.untyped_storage().nbytes())
+            yield loss
+
+    gradients = SeveralDevices.gradients
+    monkeypatch.setattr(SeveralDevices, "gradients", noting)
+    run(dense(), feature_examples(), tmp_path, update=TWO | {"epochs": 1})
+    assert kept and max(kept) == 4  # one number
+
+
+def test_within_a_group_of_processes_it_is_refused(tmp_path):
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        with pytest.raises(VitrailError, match="belongs to a group of torch's processes already"):
+            run(dense(), feature_examples(), tmp_path, update=TWO)
+        assert torch.distributed.is_initialized()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_nothing_listens_beyond_the_loopback_interface(tmp_path, monkeypatch):
+    found = []
+
+    def looking(self, *args, **kwargs):
+        own = {os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}  # noqa: PTH115
+        for name in ("tcp", "tcp6"):
+            for line in Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and f"socket:[{fields[9]}]" in own:  # listening
+                    found.append(fields[1].split(":")[0])
+        return logits(self, *args, **kwargs)
+
+    logits = SeveralDevices.logits
+    monkeypatch.setattr(SeveralDevices, "logits", looking)
+    run(dense(), feature_examples(), tmp_path, update=TWO | {"epochs": 1})
+    assert found and set(found) <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 
 
 def test_too_many_devices_are_refused_with_what_is_there(monkeypatch):

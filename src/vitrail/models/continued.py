@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 WEIGHTS = "weights.safetensors"
 MAY_CHANGE = {
     *("model", "name", "preprocess", "training", "continues", "augment"),
-    *("pretrained", "strategy", "frozen_layers", "head_epochs", "tuning_rate", "backbone_rate", "layer_decay"),  # how a backbone is trained
+    *(
+        "pretrained",
+        "strategy",
+        "frozen_layers",
+        "head_epochs",
+        "tuning_rate",
+        "backbone_rate",
+        "layer_decay",
+    ),  # how a backbone is trained
 }
 """Settings that do not shape the network or its input; all others must be as they were."""
 

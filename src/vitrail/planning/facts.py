@@ -31,8 +31,8 @@ MODALITIES: dict[str, str] = {
 """Kind of image -> words that hint at it, in the folder's name, the class names or the headers. Only a hint."""
 
 
-SHORTCUTS = "SHC"
-"""Codes of findings about shortcuts begin with this."""
+SHORTCUTS, FILE_SHORTCUT = "SHC", "SHC501"
+"""What the codes of findings about shortcuts begin with, and the one about files."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Facts:
         formats: Images per file format.
         hardware: The machine.
         backbone: Name of the backbone that the user gave; empty: none.
-        shortcuts: Codes of the audit's findings that something beside the organ gives the label away, in order.
+        shortcuts: :func:`shortcuts_of`.
     """
 
     images: dict[str, int]
@@ -145,8 +145,23 @@ def facts_of(manifest: Manifest, report: AuditReport, split: Split, study: Study
         formats=dict(Counter(file.format for file in files).most_common()),
         hardware=this_machine(),
         backbone=Path(backbone.removeprefix(LOCAL_WEIGHTS)).name,
-        shortcuts=tuple(sorted({finding.code for finding in report.findings if finding.code.startswith(SHORTCUTS)})),
+        shortcuts=shortcuts_of(manifest, report),
     )
+
+
+def shortcuts_of(manifest: Manifest, report: AuditReport) -> tuple[str, ...]:
+    """Return the codes of the audit's findings that something beside the organ gives the label away, in order.
+
+    Remarks and accepted findings do not count; nor does the length of the files where all images have the same sides: it tells
+    of nothing that a network sees changed.
+    """
+    sides = {(file.width, file.height) for file in manifest.files if file.readable}
+    codes = {
+        finding.code
+        for finding in report.findings
+        if finding.code.startswith(SHORTCUTS) and finding.severity != "info" and not finding.accepted
+    }
+    return tuple(sorted(codes - ({FILE_SHORTCUT} if len(sides) == 1 else set())))
 
 
 def modality_of(root: Path, classes: Sequence[str], sources: Sequence[str]) -> tuple[str, str]:

@@ -103,7 +103,7 @@ class Computation:
     Attributes:
         device: For example ``CPU`` or ``NVIDIA A100-SXM4-40GB (cuda:0)``; empty: not recorded.
         precision: ``full``, ``mixed (bfloat16)`` or ``mixed (float16)``.
-        processes: That shared every step, each on a device of its own or on its part of the CPU's cores.
+        processes: That shared a step at the most, each on a device of its own or on its part of the CPU's cores.
     """
 
     device: str = ""

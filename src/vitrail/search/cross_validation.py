@@ -176,7 +176,8 @@ def shared_cores(study: Study, models: Iterable[str], progress: Progress = SILEN
     searched = [model for model in study.models if model.name in set(models)]
     if any(_accelerated(study, model) for model in searched):
         return search.workers or 1, search.threads or cores
-    threads = search.threads or max(1, cores // SHARES)
+    devices = max((study.training_for(model).devices or 1 for model in searched), default=1)
+    threads = max(search.threads or max(1, cores // SHARES), devices)  # a core at least for each process of a training
     most = max(1, cores // threads)
     workers = min(search.workers or most, most)
     if search.workers and search.workers > workers:
@@ -188,10 +189,9 @@ def shared_cores(study: Study, models: Iterable[str], progress: Progress = SILEN
 
 
 def _accelerated(study: Study, model: ModelSettings) -> bool:
-    """Return whether a model trains on an accelerator, or on several devices at once: folds would be in each other's way."""
+    """Return whether a model trains on an accelerator."""
     if not stops_early(model):
         return False
-    from vitrail.training.device import choose_devices
+    from vitrail.training.device import choose_device
 
-    first, *others = choose_devices(study.training_for(model))
-    return bool(others) or first.device.type != "cpu"
+    return choose_device(study.training_for(model)).device.type != "cpu"

@@ -153,6 +153,9 @@ def choose_devices(settings: TrainingSettings, *, source: str = "study", key: st
     first, count = choose_device(settings, source=source, key=key), settings.devices or 1
     if count == 1:
         return (first,)
+    if not _can_exchange(first.device):
+        rule = f"must be 1 here: this torch was built without what lets several {first.device.type} devices exchange tensors."
+        raise StudyError(source, (Problem(f"{key}.devices", rule, str(count)),))
     if first.device.type == "cpu":
         there = (first.device,) * available_cores()
         what = "the number of processor cores that processes could share, as there is no accelerator in use"
@@ -166,3 +169,10 @@ def choose_devices(settings: TrainingSettings, *, source: str = "study", key: st
         rule = f"must be at most {len(there)} on this machine, {what}."
         raise StudyError(source, (Problem(f"{key}.devices", rule, str(count)),))
     return tuple(replace(first, device=device) for device in there[:count])
+
+
+def _can_exchange(device: torch.device) -> bool:
+    if not torch.distributed.is_available():
+        return False
+    backend = torch.distributed.get_default_backend_for_device(device)
+    return bool(torch.distributed.is_backend_available(backend))

@@ -96,7 +96,7 @@ def fit(
         classes: Number of classes.
         settings: Resolved: optimiser, epochs and patience are given. Of the rest, what is open is left out: cross-entropy without
             smoothing, halving on plateaus without warm-up, no average, no clipping.
-        seed: Same seed, same machine, same weights (on the CPU).
+        seed: Same seed, same machine, same number of devices, same weights (on the CPU).
         checkpoint: File to resume from and to save to. It is left there: a run that is killed before the weights are packed
             finds it again; whoever packs them removes it. One of other settings, another seed or split is written anew.
         split: Fingerprint of the split that the examples come from.
@@ -251,7 +251,7 @@ def _one_epoch(state: TrainingState, computing: OneDevice, *, number: int) -> Ep
                 largest_rate = max(largest_rate, rate)
                 _step(state, rate=rate, clip=settings.clip or 0.0)
                 losses.append((loss, plan.weight_of(labels[positions])))
-    # Only now: asking an accelerator for a number makes it wait for all steps before.
+    # Only now: asking one accelerator for a number makes it wait for all steps before.
     mean_loss = sum(float(loss) * share for loss, share in losses) / sum(share for _, share in losses)
     loss_after, balanced_accuracy = _validate(state, computing)
     return Epoch(number, mean_loss, loss_after, balanced_accuracy, largest_rate, time.monotonic() - started)

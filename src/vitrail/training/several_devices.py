@@ -2,7 +2,7 @@
 
 The process of the fit loop leads. It keeps the weights, the optimiser, the epochs and the checkpoint, and computes its share of
 a batch on the first device. The others get the weights and the positions of their share, and give back its gradients. They keep
-nothing from one step to the next: whatever happens in a step, the leader can ask for another, with smaller batches for example.
+nothing from one step to the next: where a share does not fit into memory, the leader asks for the step again in smaller batches.
 
 A batch stays as large as the settings say, and its loss is the mean over all of its images: as long as nothing is drawn and no
 layer looks at the whole batch, shared steps are those of one device up to rounding. Batch normalisation takes its mean and
@@ -17,8 +17,8 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -28,23 +28,20 @@ import torch
 from torch import distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, yet not in its list of names
 
-from vitrail.engine import available_cores, limited_to, processes_beside
+from vitrail.engine import available_cores, limited_to, out_of_memory, processes_beside
 from vitrail.errors import VitrailError
 from vitrail.records import IntArray
 from vitrail.training.device import ComputeDevice
 from vitrail.training.one_device import Examples, OneDevice, Plan
 
-LONGEST_WAIT = timedelta(days=1)
-"""A process waits so long for what it is asked next; it ends with the leader anyway."""
-LOOK_SECONDS = 0.05
-"""The leader looks this often whether the others have loaded what they need."""
-FAILED = 1.0
-"""What a process that could not compute its share adds to the last number of what all give back."""
-
 GRADIENTS, LOGITS, END = "gradients", "logits", "end"
 """What the leader asks the others for."""
 LOOPBACK = ("lo", "lo0")
 """Names of the network interface that no other machine reaches, on Linux and on macOS."""
+LONGEST_WAIT = timedelta(days=1)
+"""A process waits so long for what it is asked next; it ends with the leader anyway."""
+START_SECONDS, STEP_SECONDS = 0.05, 0.0002
+"""The leader looks this often whether the others have loaded what they need, and whether they have answered."""
 
 
 def shares_of(positions: IntArray, count: int) -> list[IntArray]:
@@ -68,22 +65,14 @@ class SeveralDevices(OneDevice):
         examples: Its images.
         plan: Of the training, on the first device.
         store: Through which the others are told what to do.
-        followers: What the others end with, in the order of their devices.
-        names: Of their devices.
+        followers: What the others end with.
     """
 
     def __init__(
-        self,
-        module: torch.nn.Module,
-        examples: Examples,
-        plan: Plan,
-        *,
-        store: TCPStore,
-        followers: Sequence[Future[None]],
-        names: Sequence[str],
+        self, module: torch.nn.Module, examples: Examples, plan: Plan, *, store: TCPStore, followers: Sequence[Future[None]]
     ) -> None:
         super().__init__(module, examples, plan)
-        self._store, self._followers, self._names = store, followers, names
+        self._store, self._followers = store, followers
         self._asked = 0
 
     def gradients(
@@ -96,27 +85,34 @@ class SeveralDevices(OneDevice):
     ) -> Generator[torch.Tensor, None, None]:
         """See :meth:`OneDevice.gradients`; the leader draws from ``generator`` for its own share alone."""
         shares = [shares_of(positions, 1 + len(self._followers)) for positions in batches]
-        learning = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-        length = 1 + sum(parameter.numel() for parameter in learning)
+        learning = _learning(self.module)
         with contextlib.closing(self.inputs([share[0] for share in shares], generator)) as prepared:
             for step, (positions, (own, *others), inputs) in enumerate(zip(batches, shares, prepared, strict=True)):
                 whole = self.plan.weight_of(self.examples.training_labels[positions])
-                asked = {"number": number, "step": step, "whole": whole, "scale": scaler.get_scale()}
+                # Asked for a product, not for its scale: only then does it begin to work.
+                scale = float(scaler.scale(torch.ones((), device=self.plan.device.device)))
 
-                def computed(own: IntArray = own, inputs: torch.Tensor = inputs, asked: dict[str, Any] = asked) -> torch.Tensor:
-                    return share_gradients(self, inputs, own, whole=asked["whole"], scale=asked["scale"])
+                def computed(
+                    answer: torch.Tensor,
+                    own: IntArray = own,
+                    inputs: torch.Tensor = inputs,
+                    whole: float = whole,
+                    scale: float = scale,
+                ) -> None:
+                    put_gradients(self, inputs, own, whole=whole, scale=scale, answer=answer)
 
-                found = self._together(GRADIENTS, others, asked, self.module, computed, length)
-                _put_gradients(learning, found[:-1])
-                yield found[-1]
+                asked = {"number": number, "step": step, "whole": whole, "scale": scale}
+                found = self._together(GRADIENTS, others, asked, self.module, computed, _length(learning))
+                _take_gradients(learning, found[:-1])
+                yield found[-1].clone()  # not a view: it would keep all gradients of the epoch
 
     def logits(self, module: torch.nn.Module, *, size: int) -> torch.Tensor:
         """See :meth:`OneDevice.logits`."""
         count, classes = len(self.examples.validation_labels), self.plan.classes
         own, *others = np.array_split(np.arange(count), 1 + len(self._followers))
 
-        def computed() -> torch.Tensor:
-            return share_logits(self, module, own, size=size)
+        def computed(answer: torch.Tensor) -> None:
+            put_logits(self, module, own, size=size, answer=answer)
 
         return self._together(LOGITS, others, {"size": size}, module, computed, count * classes).reshape(count, classes).cpu()
 
@@ -137,59 +133,41 @@ class SeveralDevices(OneDevice):
         others: Sequence[IntArray],
         asked: dict[str, Any],
         module: torch.nn.Module,
-        own: Callable[[], torch.Tensor],
+        own: Callable[[torch.Tensor], None],
         length: int,
     ) -> torch.Tensor:
-        """Return the sum of what all compute of their shares, shape (length,).
+        """Return the sum of what all answer, shape (length,).
 
         Raises:
-            Whatever the leader's own share raises; ``RuntimeError`` with the words of another's error.
+            Exception: What the leader's own share raises.
+            MemoryError: Another's share does not fit into memory.
+            RuntimeError: Another's share failed, in its words.
             VitrailError: A process has ended.
         """
+        # All memory for the exchange is taken before anyone is asked: from then on everyone has to go through with it.
+        weights, answer = _state(module), torch.zeros(length + 1, device=self.plan.device.device)
         self._ask(what, [{**asked, "positions": positions.tolist()} for positions in others])
-        failure: Exception | None = None
-        with self._told_of_ends():
-            distributed.broadcast(_state(module), src=0)
-            try:
-                part = own()
-            except Exception as error:
-                failure, part = error, torch.zeros(length, device=self.plan.device.device)
-            total = _with_flag(part, failed=failure is not None)
-            distributed.reduce(total, dst=0)
-            failed = float(total[-1]) > 0
+        with _in_touch(self._followers):
+            _wait(distributed.broadcast(weights, src=0, async_op=True), self._followers)
+            failure = _answered(own, answer)
+            _wait(distributed.reduce(answer, dst=0, async_op=True), self._followers)
+            failed = float(answer[-1]) > 0
         if failure is not None:
             raise failure
         if failed:
-            words = [self._store.get(key).decode() for key in self._errors() if self._store.check([key])]
-            for key in self._errors():
-                self._store.delete_key(key)
-            raise RuntimeError("; ".join(words))
-        return total[:-1]
+            errors = self._errors()
+            words = "; ".join(words for words, _ in errors)
+            raise MemoryError(words) if any(memory for _, memory in errors) else RuntimeError(words)
+        return answer[:-1]
 
-    def _errors(self) -> list[str]:
-        return [f"error/{rank}" for rank, _ in enumerate(self._followers, start=1)]
-
-    @contextlib.contextmanager
-    def _told_of_ends(self) -> Iterator[None]:
-        """Say who is gone where a connection breaks."""
-        try:
-            yield
-        except RuntimeError as error:
-            gone = [name for name, one in zip(self._names, self._followers, strict=True) if _ends_soon(one)]
-            if not gone:
-                raise
-            raise VitrailError(
-                f"training.devices ({1 + len(self._followers)}): the process of {', '.join(gone)} has ended: every device that "
-                "shares the steps is needed to the end. Was it killed, or did main memory run out? Give the same command again: "
-                "it goes on where this training stood. A smaller training.devices needs less memory."
-            ) from error
-
-
-def _ends_soon(follower: Future[None]) -> bool:
-    """Return whether a process has ended; that its connection broke may be known a little earlier than that."""
-    with contextlib.suppress(Exception):
-        follower.result(timeout=2)
-    return follower.done()
+    def _errors(self) -> list[tuple[str, bool]]:
+        """Take what the others said of their failures: words, and whether memory ran out."""
+        keys = [f"error/{rank}" for rank, _ in enumerate(self._followers, start=1)]
+        found = [key for key in keys if self._store.check([key])]
+        errors = [tuple(json.loads(self._store.get(key))) for key in found]
+        for key in found:
+            self._store.delete_key(key)
+        return errors
 
 
 @contextlib.contextmanager
@@ -205,27 +183,34 @@ def several_devices(
         devices: At least two, of one kind. The CPU may come several times: its cores are divided.
 
     Raises:
-        VitrailError: A process cannot be started.
+        VitrailError: A process cannot be started, or this one is part of a group of processes already.
     """
+    if distributed.is_initialized():
+        raise VitrailError(
+            f"training.devices ({len(devices)}): this process belongs to a group of torch's processes already. vitrail starts "
+            "the processes itself: run it without torchrun or accelerate."
+        )
     count = len(devices)
     threads = max(1, available_cores() // count) if plan.device.device.type == "cpu" else available_cores()
     store = _own_store()
-    with processes_beside(count - 1) as executor, limited_to(threads, "torch"):
+    with contextlib.ExitStack() as stack:
+        stack.callback(_leave)  # last of all, so that nobody waits for processes that have been ended
+        executor = stack.enter_context(processes_beside(count - 1))
+        stack.enter_context(limited_to(threads, "torch"))
         followers = [
-            _started(executor, rank, count, store.port, threads, module, examples, replace(plan, device=device))
+            executor.submit(_follow, rank, count, store.port, threads, module, examples, replace(plan, device=device))
             for rank, device in enumerate(devices)
             if rank > 0
         ]
-        _wait_for(store, followers)
-        _join(store, 0, count, plan.device)
-        try:
-            module.to(plan.device.device)
-            names = [device.name for device in devices[1:]]
-            leader = SeveralDevices(module, examples, plan, store=store, followers=followers, names=names)
-            yield leader
-            leader.end()
-        finally:
-            distributed.destroy_process_group()
+        with _in_touch(followers):
+            ready = [f"ready/{rank}" for rank, _ in enumerate(followers, start=1)]
+            _wait_until(lambda: store.check(ready), followers, seconds=START_SECONDS)
+            _join(store, 0, count, plan.device)
+        module.to(plan.device.device)
+        leader = SeveralDevices(module, examples, plan, store=store, followers=followers)
+        yield leader
+        leader.end()
+        _leave()  # together with the others
 
 
 def _own_store() -> TCPStore:
@@ -233,43 +218,68 @@ def _own_store() -> TCPStore:
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     return TCPStore(
-        "127.0.0.1", port, is_master=True, wait_for_workers=False, timeout=LONGEST_WAIT, master_listen_fd=listening.detach()
+        "127.0.0.1",
+        port,
+        is_master=True,
+        wait_for_workers=False,
+        timeout=LONGEST_WAIT,
+        master_listen_fd=listening.detach(),
+        use_libuv=os.name != "nt",  # torch for Windows is built without it
     )
 
 
-def _started(executor: Executor, *arguments: Any) -> Future[None]:
-    return executor.submit(_follow, *arguments)
-
-
-def _wait_for(store: TCPStore, followers: Sequence[Future[None]]) -> None:
-    """Wait until all others have loaded what they need: who waits in torch would not hear that one of them is gone."""
-    for rank, follower in enumerate(followers, start=1):
-        while not store.check([f"ready/{rank}"]):
-            if follower.done():
-                error = follower.exception()
-                raise VitrailError(f"training.devices: the process of device {rank + 1} ended before the first step: {error}")
-            time.sleep(LOOK_SECONDS)
-
-
 def _join(store: TCPStore, rank: int, count: int, device: ComputeDevice) -> None:
-    if device.device.type != "cpu":
-        getattr(torch, device.device.type).set_device(device.device)
-    backend = distributed.get_default_backend_for_device(device.device)
-    with _over_loopback():
-        distributed.init_process_group(backend, store=store, rank=rank, world_size=count)
+    """Become one of the processes that exchange tensors, over the loopback interface where its name is known."""
+    interface = next((name for _, name in socket.if_nameindex() if name in LOOPBACK), None)
+    # NCCL takes a plain name for the beginning of one.
+    wishes = {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": f"={interface}"} if interface else {}
+    mine = {key: str(value) for key, value in wishes.items() if key not in os.environ}
+    os.environ.update(mine)
+    try:
+        backend = distributed.get_default_backend_for_device(device.device)
+        # With the device, NCCL connects now; without it, at the first exchange, when nothing is known of the interface.
+        at_once = device.device if device.device.type != "cpu" else None
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=count, device_id=at_once)
+    finally:
+        for key in mine:
+            del os.environ[key]
+
+
+def _leave() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def _wait(work: Any, followers: Iterable[Future[None]]) -> None:
+    """Wait for an exchange of tensors, as long as all others are there."""
+    _wait_until(work.is_completed, followers, seconds=STEP_SECONDS)
+    work.wait()
+
+
+def _wait_until(done: Callable[[], bool], followers: Iterable[Future[None]], *, seconds: float) -> None:
+    while not done():
+        if any(follower.done() for follower in followers):
+            raise ConnectionError("a process has ended")
+        time.sleep(seconds)
 
 
 @contextlib.contextmanager
-def _over_loopback() -> Iterator[None]:
-    """Let torch's processes meet where no other machine can reach them, unless the user has said otherwise."""
-    interface = next((name for _, name in socket.if_nameindex() if name in LOOPBACK), None)
-    keys = [key for key in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if interface and key not in os.environ]
-    os.environ.update(dict.fromkeys(keys, interface or ""))
+def _in_touch(followers: Sequence[Future[None]]) -> Iterator[None]:
+    """Say in words why an exchange with the others broke off."""
     try:
         yield
-    finally:
-        for key in keys:
-            del os.environ[key]
+    except (RuntimeError, MemoryError, ConnectionError) as error:
+        raise VitrailError(
+            f"training.devices ({1 + len(followers)}): the processes that share the steps have lost each other "
+            f"({_why_ended(followers) or error}). Was one of them killed, or did main memory run out? Give the same command "
+            "again: it goes on where this training stood. A smaller training.devices needs less memory."
+        ) from error
+
+
+def _why_ended(followers: Iterable[Future[None]]) -> str:
+    """Return what the others ended with, in words; empty where they were killed, or are still there."""
+    errors = [follower.exception() for follower in followers if follower.done() and not follower.cancelled()]
+    return "; ".join(str(error) for error in errors if error is not None and not isinstance(error, BrokenExecutor))
 
 
 # ---------------------------------------------------------------------------------------------------- the others
@@ -278,75 +288,70 @@ def _over_loopback() -> Iterator[None]:
 def _follow(rank: int, count: int, port: int, threads: int, module: torch.nn.Module, examples: Examples, plan: Plan) -> None:
     """Do what the leader asks for until it asks for nothing more."""
     with limited_to(threads, "torch"):
-        store = TCPStore("127.0.0.1", port, is_master=False, timeout=LONGEST_WAIT)
+        store = TCPStore("127.0.0.1", port, is_master=False, timeout=LONGEST_WAIT, use_libuv=os.name != "nt")
         module.to(plan.device.device)
-        follower = _Follower(OneDevice(module, examples, plan), rank)
+        computing = OneDevice(module, examples, plan)
         store.set(f"ready/{rank}", "")
         _join(store, rank, count, plan.device)
-        try:
-            for number in itertools.count(1):
-                what, asked = json.loads(store.get(f"task/{number}"))
-                if what == END:
-                    break
-                follower.answer(what, asked[rank - 1], store)
-        finally:
-            distributed.destroy_process_group()
+        for number in itertools.count(1):
+            what, asked = json.loads(store.get(f"task/{number}"))
+            if what == END:
+                break
+            _answer(computing, what, asked[rank - 1], rank=rank, store=store)
+        _leave()
 
 
-class _Follower:
-    """Computes shares of one device."""
+def _answer(computing: OneDevice, what: str, asked: dict[str, Any], *, rank: int, store: TCPStore) -> None:
+    """Take the weights, compute a share and give it back, or words instead of it."""
+    module, plan = computing.module, computing.plan
+    positions = np.array(asked.pop("positions"), dtype=np.int64)
+    weights = _state(module)
+    distributed.broadcast(weights, src=0)
 
-    def __init__(self, computing: OneDevice, rank: int) -> None:
-        self.computing = computing
-        self.rank = rank
-
-    def answer(self, what: str, asked: dict[str, Any], store: TCPStore) -> None:
-        """Take the weights, compute a share, and give it back; words instead of it where it fails."""
-        asked["positions"] = np.array(asked["positions"], dtype=np.int64)
-        module = self.computing.module
-        weights = _state(module)
-        distributed.broadcast(weights, src=0)
-        _put_state(module, weights)
-        if what == GRADIENTS:
-            self.computing.begin(asked["number"])
-        failure = ""
-        try:
-            part = self.gradients(**asked) if what == GRADIENTS else self.logits(**asked)
-        except Exception as error:
-            failure = f"{self.computing.plan.device.device}: {error or type(error).__name__}"
-        if failure:  # outside the except clause: the error holds what filled the memory
-            self.computing.plan.device.free()
-            part = torch.zeros(self.length(what), device=weights.device)
-            store.set(f"error/{self.rank}", failure)
-        distributed.reduce(_with_flag(part, failed=bool(failure)), dst=0)
-
-    def length(self, what: str) -> int:
-        """Return how many numbers an answer has."""
+    def computed(answer: torch.Tensor) -> None:
+        _take_state(module, weights)
         if what == LOGITS:
-            return len(self.computing.examples.validation_labels) * self.computing.plan.classes
-        return 1 + sum(parameter.numel() for parameter in self.computing.module.parameters() if parameter.requires_grad)
+            put_logits(computing, module, positions, size=asked["size"], answer=answer)
+        elif len(positions):
+            generator = np.random.default_rng([plan.seed, asked["number"], asked["step"], rank])
+            torch.manual_seed(int(generator.integers(2**62)))
+            inputs = computing.examples.training_batch(positions, generator)
+            put_gradients(computing, inputs, positions, whole=asked["whole"], scale=asked["scale"], answer=answer)
 
-    def gradients(self, *, positions: IntArray, number: int, step: int, whole: float, scale: float) -> torch.Tensor:
-        """Return :func:`share_gradients`; what is drawn follows from the seed, the step and the device."""
-        if not len(positions):
-            return torch.zeros(self.length(GRADIENTS), device=self.computing.plan.device.device)
-        generator = np.random.default_rng([self.computing.plan.seed, number, step, self.rank])
-        torch.manual_seed(int(generator.integers(2**62)))
-        inputs = self.computing.examples.training_batch(positions, generator)
-        return share_gradients(self.computing, inputs, positions, whole=whole, scale=scale)
-
-    def logits(self, *, positions: IntArray, size: int) -> torch.Tensor:
-        """Return :func:`share_logits`."""
-        return share_logits(self.computing, self.computing.module, positions, size=size)
+    if what == GRADIENTS:
+        computing.begin(asked["number"])  # says what learns, and so how long the answer is
+    length = len(computing.examples.validation_labels) * plan.classes if what == LOGITS else _length(_learning(module))
+    answer = torch.zeros(length + 1, device=plan.device.device)
+    failure = _answered(computed, answer)
+    if failure is not None:
+        plan.device.free()
+        words = f"{plan.device.device}: {str(failure) or type(failure).__name__}"
+        store.set(f"error/{rank}", json.dumps([words, out_of_memory(failure)]))
+    distributed.reduce(answer, dst=0)
 
 
-# ---------------------------------------------------------------------------------------------------- what is given back
+# ---------------------------------------------------------------------------------------------------- what is exchanged
 
 
-def share_gradients(
-    computing: OneDevice, inputs: torch.Tensor, positions: IntArray, *, whole: float, scale: float
-) -> torch.Tensor:
-    """Return what a share adds to the gradients of the batch's mean loss, scaled, and to that loss, in one vector.
+def _answered(compute: Callable[[torch.Tensor], None], answer: torch.Tensor) -> Exception | None:
+    """Let a share be put into an answer; where it fails, return the error and leave a one at the end of zeros.
+
+    The error comes without its frames: they hold what filled the memory.
+    """
+    try:
+        compute(answer[:-1])
+    except Exception as error:
+        failure = error.with_traceback(None)
+        answer.zero_()
+        answer[-1] = 1.0
+        return failure
+    return None
+
+
+def put_gradients(
+    computing: OneDevice, inputs: torch.Tensor, positions: IntArray, *, whole: float, scale: float, answer: torch.Tensor
+) -> None:
+    """Put what a share adds to the gradients of the batch's mean loss, scaled, and to that loss, into a vector.
 
     Args:
         computing: Begun with an epoch.
@@ -354,44 +359,62 @@ def share_gradients(
         positions: Of its images.
         whole: How much all images of the batch count: :meth:`Plan.weight_of`.
         scale: Of the gradients.
+        answer: Zeros, as many as what learns has numbers, and one for the loss.
     """
-    computing.module.zero_grad(set_to_none=True)
-    share = computing.plan.weight_of(computing.examples.training_labels[positions]) / whole
+    module, plan = computing.module, computing.plan
+    module.zero_grad(set_to_none=True)
+    share = plan.weight_of(computing.examples.training_labels[positions]) / whole
     loss = computing.loss(inputs, positions) * share
     torch.autograd.backward(loss * scale)
-    learning = [parameter for parameter in computing.module.parameters() if parameter.requires_grad]
-    # A part that this step did not need has no gradient.
-    parts = [torch.zeros_like(one) if one.grad is None else one.grad for one in learning]
-    return torch.cat([*(part.flatten() for part in parts), loss.detach()[None]])
+    learning = _learning(module)
+    for part, parameter in zip(_parts(answer[:-1], learning), learning, strict=True):
+        if parameter.grad is not None:
+            part.copy_(parameter.grad)
+    answer[-1] = loss.detach()
 
 
-def share_logits(computing: OneDevice, module: torch.nn.Module, positions: IntArray, *, size: int) -> torch.Tensor:
-    """Return the logits of all validation images in one vector, 0 for those of others."""
-    every = torch.zeros((len(computing.examples.validation_labels), computing.plan.classes))
+def put_logits(computing: OneDevice, module: torch.nn.Module, positions: IntArray, *, size: int, answer: torch.Tensor) -> None:
+    """Put the logits of some validation images into a vector for all of them; what is of others stays."""
     if len(positions):
-        every[torch.from_numpy(positions)] = computing.logits_of(module, positions, size=size)
-    return every.flatten().to(computing.plan.device.device)
+        rows = torch.from_numpy(positions).to(answer.device)
+        answer.view(-1, computing.plan.classes)[rows] = computing.logits_of(module, positions, size=size).to(answer.device)
 
 
-def _with_flag(part: torch.Tensor, *, failed: bool) -> torch.Tensor:
-    return torch.cat([part, part.new_tensor([FAILED if failed else 0.0])])
+def _learning(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
-def _put_gradients(parameters: Sequence[torch.Tensor], found: torch.Tensor) -> None:
-    sizes = [parameter.numel() for parameter in parameters]
-    for parameter, part in zip(parameters, torch.split(found, sizes), strict=True):
+def _length(learning: Sequence[torch.Tensor]) -> int:
+    """Return how many numbers a share's gradients and loss have."""
+    return 1 + sum(parameter.numel() for parameter in learning)
+
+
+def _parts(vector: torch.Tensor, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return a vector as tensors of the shapes of others, without a copy."""
+    pieces = torch.split(vector, [value.numel() for value in values])
+    return [piece.view(value.shape) for piece, value in zip(pieces, values, strict=True)]
+
+
+def _take_gradients(parameters: Sequence[torch.Tensor], found: torch.Tensor) -> None:
+    for parameter, part in zip(parameters, _parts(found, parameters), strict=True):
         if parameter.grad is None:
+            if not part.any():  # no share needed it: as on one device, the optimiser leaves it alone
+                continue
             parameter.grad = torch.empty_like(parameter)  # laid out as the weights are
-        parameter.grad.copy_(part.view_as(parameter))
+        parameter.grad.copy_(part)
+
+
+def _floats(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [value for value in module.state_dict().values() if value.is_floating_point()]
 
 
 def _state(module: torch.nn.Module) -> torch.Tensor:
     """Return all weights and statistics of a module in one vector; counters stay."""
-    return torch.cat([value.flatten() for value in module.state_dict().values() if value.is_floating_point()])
+    return torch.cat([value.flatten() for value in _floats(module)])
 
 
 @torch.no_grad()
-def _put_state(module: torch.nn.Module, state: torch.Tensor) -> None:
-    values = [value for value in module.state_dict().values() if value.is_floating_point()]
-    for value, part in zip(values, torch.split(state, [value.numel() for value in values]), strict=True):
-        value.copy_(part.view(value.shape))
+def _take_state(module: torch.nn.Module, state: torch.Tensor) -> None:
+    values = _floats(module)
+    for value, part in zip(values, _parts(state, values), strict=True):
+        value.copy_(part)

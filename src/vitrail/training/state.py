@@ -162,6 +162,7 @@ class TrainingState:
             self.computed,
             device=_then(before.device, self.computed.device),
             precision=_then(before.precision, self.computed.precision),
+            processes=max(before.processes, self.computed.processes),
         )
         self.batch_size = content["batch_size"]
         self.best_epoch = content["best_epoch"]

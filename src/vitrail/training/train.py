@@ -237,7 +237,7 @@ def _dense_head(
         head,
         FeatureExamples(training, training_labels, validation, validation_labels),
         classes=classes,
-        settings=job.study.training_for(settings).model_copy(update={"devices": 1}),  # its steps are too small to be shared
+        settings=job.study.training_for(settings),
         seed=job.study.seed,
         checkpoint=job.folder / "checkpoint.pt",
         split=job.split.fingerprint,
