@@ -268,7 +268,8 @@ before, large = held(), 80_000_000
 np.ones(large, dtype=np.uint8)
 assert held() < before + large / 2, "else the test shows nothing"
 with memory_kept():
-    np.ones(large, dtype=np.uint8)
+    with memory_kept():
+        np.ones(large, dtype=np.uint8)
     assert held() > before + large / 2
 assert held() < before + large / 2
 """

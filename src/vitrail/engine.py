@@ -31,6 +31,8 @@ ORPHAN_SECONDS = 0.2
 
 _granted: int | None = None
 """Cores that :func:`limited_to` grants; ``None``: all."""
+_keeping = 0
+"""Contexts of :func:`memory_kept` that are open."""
 
 
 class computed_once(cached_property[Result]):  # noqa: N801 - a decorator, as cached_property is
@@ -93,14 +95,19 @@ def memory_kept() -> Iterator[None]:
 
     The C library of most Linux systems (glibc) gets each block above 32 MB from the system and gives it back when it is freed.
     The system clears it page by page: a third of the time of a training step on two cores. What was kept is given back at the
-    end.
+    end, that of the outermost context where one stands within another.
     """
-    _set_memory_limits(system_from=1 << 30, trim_from=(1 << 31) - 1)
+    global _keeping
+    if not _keeping:
+        _set_memory_limits(system_from=1 << 30, trim_from=(1 << 31) - 1)
+    _keeping += 1
     try:
         yield
     finally:
-        _set_memory_limits(system_from=1 << 25, trim_from=1 << 26)  # where glibc's own adjustment ends
-        give_back_memory()
+        _keeping -= 1
+        if not _keeping:
+            _set_memory_limits(system_from=1 << 25, trim_from=1 << 26)  # where glibc's own adjustment ends
+            give_back_memory()
 
 
 def give_back_memory() -> None:

@@ -293,3 +293,13 @@ def test_what_the_user_sets_stays():
     assert (resolved.epochs, resolved.batch_size, resolved.imbalance, resolved.minutes) == (5, 8, "sampling", 2.0)
     assert (plan.study.seed, plan.study.preprocess_for(cnn).size, plan.study.split.validation) == (7, 48, 0.1)
     assert plan.study.augment.flip_horizontal and choice(plan, "augment.flip_horizontal").kind == "given"
+
+
+def test_a_pretrained_network_settles_within_its_epochs_unless_the_user_says_otherwise():
+    def resolved(**training):
+        study = planned(study=wishes(training=training), budget=1e5).study
+        return study.training_for(next(model for model in study.models if model.name == "finetune"))
+
+    assert (resolved().schedule, resolved().average) == ("cosine", 0.99)
+    asked = resolved(schedule="plateau", average=0.0)
+    assert (asked.schedule, asked.average) == ("plateau", 0.0)

@@ -203,7 +203,10 @@ def test_an_error_on_one_device_is_told_in_its_words(here, tmp_path):
 def test_a_process_that_is_killed_ends_the_training_in_words_and_the_next_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr("vitrail.training.fit.CHECKPOINT_SECONDS", 0.0)
     module, update = Fragile(dies_in_its_fifth_step, file=tmp_path / "steps"), TWO | {"batch_size": 16}  # four steps an epoch
-    with pytest.raises(VitrailError, match=r"training\.devices \(2\): .* have lost each other .*Give the same command again"):
+    with pytest.raises(
+        VitrailError,
+        match=r"training\.devices \(2\): .* have lost each other: one of them has ended. .* The same command goes on",
+    ):
         run(module, feature_examples(), tmp_path, update=update)
     assert not torch.distributed.is_initialized()
     progress = Killer(1000)
@@ -211,7 +214,7 @@ def test_a_process_that_is_killed_ends_the_training_in_words_and_the_next_goes_o
     assert any("resumed after epoch 1" in line for line in progress.said)
 
 
-def test_a_process_that_cannot_begin_says_why(tmp_path):
+def test_a_process_that_cannot_begin_ends_the_training(tmp_path):
     with pytest.raises(VitrailError, match="lost each other"):
         run(Unopenable(unwell), feature_examples(), tmp_path, update=TWO)
 

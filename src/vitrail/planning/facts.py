@@ -31,8 +31,10 @@ MODALITIES: dict[str, str] = {
 """Kind of image -> words that hint at it, in the folder's name, the class names or the headers. Only a hint."""
 
 
-SHORTCUTS, FILE_SHORTCUT = "SHC", "SHC501"
-"""What the codes of findings about shortcuts begin with, and the one about files."""
+SHORTCUTS = "SHC"
+"""Codes of findings about shortcuts begin with this."""
+FILE_SHORTCUT = "SHC501"
+"""The one about the length and the sides of files."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,8 @@ def facts_of(manifest: Manifest, report: AuditReport, split: Split, study: Study
 def shortcuts_of(manifest: Manifest, report: AuditReport) -> tuple[str, ...]:
     """Return the codes of the audit's findings that something beside the organ gives the label away, in order.
 
-    Remarks and accepted findings do not count; nor does the length of the files where all images have the same sides: it tells
-    of nothing that a network sees changed.
+    Remarks and accepted findings do not count; nor does the length of the files where all images have the same sides: it says
+    nothing of the pixels that augmentation could change.
     """
     sides = {(file.width, file.height) for file in manifest.files if file.readable}
     codes = {

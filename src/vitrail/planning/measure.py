@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vitrail.engine import memory_kept
 from vitrail.errors import VitrailError
 from vitrail.models import FAMILIES, family_module
 from vitrail.planning.budget import on_grid, settled
@@ -270,7 +271,8 @@ def _network(settings: Any, study: Study, manifest: Manifest, rows: IntArray, ca
             done = fit(network, shown, classes=classes, settings=timed, seed=study.seed, checkpoint=path)
             return [epoch.seconds for epoch in done.epochs]
 
-        with frozen_once(network, examples, training, folder=folder, name=settings.name, progress=SILENT, images=images) as shown:
+        frozen = frozen_once(network, examples, training, folder=folder, name=settings.name, progress=SILENT, images=images)
+        with memory_kept(), frozen as shown:  # between the two trainings, too: the first steps of each would be slow otherwise
             epochs(1)
             step = statistics.median(epochs(20)) / batch
             once, check = _kept_part(network, examples, shown)

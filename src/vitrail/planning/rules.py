@@ -193,8 +193,7 @@ def _of_model(family: str, facts: Facts, wishes: Study) -> list[Choice]:
         reason = f"{NEEDS[family].why}. Size: {size}. Imbalance: the family's own ({own.training_defaults.imbalance})"
         return [Choice(key, family, "fixed", reason)]
     choices = [Choice(key, family, "measured", f"it fits into the budget; {NEEDS[family].why}")]
-    if family != "finetune":
-        choices += _input(key, facts, wishes)
+    choices += _calm(key, wishes) if family == "finetune" else _input(key, facts, wishes)
     if wishes.training.batch_size is None:
         batch = 32 if facts.training_images >= MANY_IMAGES else 16
         reason = f"16, from {MANY_IMAGES:,} training images on 32; there are {facts.training_images:,}"
@@ -206,6 +205,18 @@ def _of_model(family: str, facts: Facts, wishes: Study) -> list[Choice]:
             f"{facts.imbalance:.2f} times"
         )
         choices.append(Choice(f"{key}.training.imbalance", imbalance, "rule", reason))
+    return choices
+
+
+def _calm(key: str, wishes: Study) -> list[Choice]:
+    """Return how a pretrained network settles within few epochs: its validation loss jumps, and the best epoch would be luck."""
+    choices = []
+    if wishes.training.schedule is None:
+        reason = "the epochs are known: the rate falls to nothing by the last of them (Loshchilov & Hutter 2017)"
+        choices.append(Choice(f"{key}.training.schedule", "cosine", "fixed", reason))
+    if wishes.training.average is None:
+        reason = "the mean of about the last hundred steps jumps less than the last step (Polyak & Juditsky 1992)"
+        choices.append(Choice(f"{key}.training.average", 0.99, "fixed", reason))
     return choices
 
 

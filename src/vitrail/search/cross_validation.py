@@ -183,7 +183,7 @@ def shared_cores(study: Study, models: Iterable[str], progress: Progress = SILEN
     if search.workers and search.workers > workers:
         progress.say(
             f"search.workers: {workers} of the {search.workers} folds asked for are trained at a time, as this machine has "
-            f"{cores} cores and each takes {threads} (search.threads)"
+            f"{cores} cores and each takes {threads} (search.threads, training.devices)"
         )
     return workers, threads
 

@@ -1,8 +1,8 @@
 """Data-parallel training: several devices share every step (Li et al., VLDB 2020), one process for each.
 
 The process of the fit loop leads. It keeps the weights, the optimiser, the epochs and the checkpoint, and computes its share of
-a batch on the first device. The others get the weights and the positions of their share, and give back its gradients. They keep
-nothing from one step to the next: where a share does not fit into memory, the leader asks for the step again in smaller batches.
+a batch on the first device. The others get the weights and the positions of their share, and give back its gradients. The next
+step needs nothing of what they hold: where a share does not fit into memory, the leader asks for it again in smaller batches.
 
 A batch stays as large as the settings say, and its loss is the mean over all of its images: as long as nothing is drawn and no
 layer looks at the whole batch, shared steps are those of one device up to rounding. Batch normalisation takes its mean and
@@ -18,7 +18,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -122,8 +122,8 @@ class SeveralDevices(OneDevice):
 
     def _ask(self, what: str, asked: Sequence[dict[str, Any]] = ()) -> None:
         """Ask the others for the same, each with arguments of its own."""
+        self._store.set(f"task/{self._asked + 1}", json.dumps([what, asked]))
         self._asked += 1
-        self._store.set(f"task/{self._asked}", json.dumps([what, asked]))
         if self._asked > 1:  # everyone has read the one before, or nobody could have answered it
             self._store.delete_key(f"task/{self._asked - 1}")
 
@@ -144,11 +144,12 @@ class SeveralDevices(OneDevice):
             RuntimeError: Another's share failed, in its words.
             VitrailError: A process has ended.
         """
-        # All memory for the exchange is taken before anyone is asked: from then on everyone has to go through with it.
+        # The leader takes its memory for the exchange before it asks anyone: from then on it has to go through with it.
         weights, answer = _state(module), torch.zeros(length + 1, device=self.plan.device.device)
         self._ask(what, [{**asked, "positions": positions.tolist()} for positions in others])
         with _in_touch(self._followers):
             _wait(distributed.broadcast(weights, src=0, async_op=True), self._followers)
+            del weights
             failure = _answered(own, answer)
             _wait(distributed.reduce(answer, dst=0, async_op=True), self._followers)
             failed = float(answer[-1]) > 0
@@ -194,7 +195,7 @@ def several_devices(
     threads = max(1, available_cores() // count) if plan.device.device.type == "cpu" else available_cores()
     store = _own_store()
     with contextlib.ExitStack() as stack:
-        stack.callback(_leave)  # last of all, so that nobody waits for processes that have been ended
+        stack.callback(_break_off)  # last of all: the others have been ended by then
         executor = stack.enter_context(processes_beside(count - 1))
         stack.enter_context(limited_to(threads, "torch"))
         followers = [
@@ -229,7 +230,11 @@ def _own_store() -> TCPStore:
 
 
 def _join(store: TCPStore, rank: int, count: int, device: ComputeDevice) -> None:
-    """Become one of the processes that exchange tensors, over the loopback interface where its name is known."""
+    """Become one of the processes that exchange tensors, over the loopback interface where its name is known.
+
+    Torch waits here for the others. One that is killed at this very moment is missed after torch's own time (up to half an
+    hour), at every later moment at once.
+    """
     interface = next((name for _, name in socket.if_nameindex() if name in LOOPBACK), None)
     # NCCL takes a plain name for the beginning of one.
     wishes = {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": f"={interface}"} if interface else {}
@@ -248,6 +253,14 @@ def _join(store: TCPStore, rank: int, count: int, device: ComputeDevice) -> None
 def _leave() -> None:
     if distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def _break_off() -> None:
+    """Leave without the others. NCCL would wait for an exchange that nobody answers any more: it has to be told to give up."""
+    if distributed.is_initialized() and distributed.get_backend() == "nccl":
+        abort = getattr(distributed.distributed_c10d, "_abort_process_group", distributed.destroy_process_group)
+        abort()
+    _leave()
 
 
 def _wait(work: Any, followers: Iterable[Future[None]]) -> None:
@@ -269,17 +282,21 @@ def _in_touch(followers: Sequence[Future[None]]) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError, ConnectionError) as error:
+        wait(followers, timeout=1, return_when=FIRST_COMPLETED)  # a broken connection is known a little earlier than its reason
+        ended = any(follower.done() for follower in followers)
+        advice = "Was it killed, or did main memory run out? A smaller training.devices needs less memory."
+        what = _why_ended(followers) or (f"one of them has ended. {advice}" if ended else str(error))
         raise VitrailError(
-            f"training.devices ({1 + len(followers)}): the processes that share the steps have lost each other "
-            f"({_why_ended(followers) or error}). Was one of them killed, or did main memory run out? Give the same command "
-            "again: it goes on where this training stood. A smaller training.devices needs less memory."
+            f"training.devices ({1 + len(followers)}): the processes that share the steps have lost each other: {what} "
+            "The same command goes on where this training stood."
         ) from error
 
 
 def _why_ended(followers: Iterable[Future[None]]) -> str:
     """Return what the others ended with, in words; empty where they were killed, or are still there."""
     errors = [follower.exception() for follower in followers if follower.done() and not follower.cancelled()]
-    return "; ".join(str(error) for error in errors if error is not None and not isinstance(error, BrokenExecutor))
+    told = [str(error) for error in errors if error is not None and not isinstance(error, BrokenExecutor)]
+    return f"{'; '.join(told)}." if told else ""
 
 
 # ---------------------------------------------------------------------------------------------------- the others
