@@ -309,11 +309,8 @@ class WorkerPool:
         Raises:
             BrokenExecutor: It is killed again.
         """
-        executor = _new_executor(1)
-        try:
+        with processes_beside(1) as executor:
             return executor.submit(function, *arguments).result()
-        finally:  # also at Control-C, which the worker itself does not hear
-            _end(executor)
 
     def _running(self) -> Executor:
         if self._executor is None:
@@ -331,7 +328,7 @@ def processes_beside(count: int) -> Iterator[Executor]:
     executor = _new_executor(count)
     try:
         yield executor
-    finally:
+    finally:  # also at Control-C, which the workers themselves do not hear
         _end(executor)
 
 

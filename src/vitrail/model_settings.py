@@ -39,6 +39,8 @@ DESCRIPTORS = (
 )
 COMPONENTS = "Principal components the standardised features are reduced to (at most as many as images); null: all features."
 
+POOLING = "How feature maps become one vector: mean or maximum per map; null: the backbone's own way."
+
 
 USUAL_PREPROCESS = PreprocessSettings(
     crop_margins=False, keep_aspect=False, bias_correction="none", window="none", contrast="none", clip_limit=0.01, tiles=8
@@ -210,9 +212,7 @@ class ProbeSettings(ModelSettings):
     pretrained: bool = Field(
         default=True, description="Take pretrained weights; false: random ones, which shows what the weights are worth."
     )
-    pooling: Literal["average", "max"] | None = Field(
-        default=None, description="How feature maps become one vector: mean or maximum per map; null: the backbone's own way."
-    )
+    pooling: Literal["average", "max"] | None = Field(default=None, description=POOLING)
     dense: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(
         default=(), description="Units of the dense layers between features and output; empty: a linear probe."
     )
@@ -284,9 +284,7 @@ class FinetuneSettings(NetworkSettings):
     pretrained: bool = Field(
         default=True, description="Start from pretrained weights; false: from random ones, drawn from the study's seed."
     )
-    pooling: Literal["average", "max"] | None = Field(
-        default=None, description="How feature maps become one vector: mean or maximum per map; null: the backbone's own way."
-    )
+    pooling: Literal["average", "max"] | None = Field(default=None, description=POOLING)
     strategy: Literal["full", "partial", "frozen"] = Field(
         default="full",
         description="full: every layer of the backbone learns; partial: its first frozen_layers layers stay fixed; frozen: all "

@@ -131,10 +131,9 @@ def fit(
             identity=json.dumps([settings.model_dump(mode="json", exclude={"device", "devices", "precision"}), seed, split]),
         )
         if checkpoint.exists():
-            if state.load(checkpoint):
-                progress.say(f"{title}: resumed after epoch {len(state.epochs)}")
-            else:
-                progress.say(f"{title}: begun anew, for what an interrupted training left is of other settings or another split")
+            resumed = state.load(checkpoint)
+            left = "begun anew, for what an interrupted training left is of other settings or another split"
+            progress.say(f"{title}: resumed after epoch {len(state.epochs)}" if resumed else f"{title}: {left}")
         stopped = _epochs(state, computing, checkpoint, progress=progress, title=title)
     out_of_time = _why_stop(state, settings.model_copy(update={"minutes": None})) is None
     if out_of_time:
@@ -239,7 +238,7 @@ def _one_epoch(state: TrainingState, computing: OneDevice, *, number: int) -> Ep
     losses: list[tuple[torch.Tensor, float]] = []
     largest_rate = 0.0
     computing.begin(number)
-    share = state.module.rate_share if isinstance(state.module, Staged) else 1.0
+    share_of_rate = state.module.rate_share if isinstance(state.module, Staged) else 1.0
     # Dropout draws from torch's own generator: seed it for this epoch, and leave the caller's as it was.
     with plan.device.own_randomness():
         torch.manual_seed(int(generator.integers(2**62)))
@@ -247,7 +246,7 @@ def _one_epoch(state: TrainingState, computing: OneDevice, *, number: int) -> Ep
         with contextlib.closing(computing.gradients(batches, generator, state.scaler, number=number)) as steps:
             for step, (positions, loss) in enumerate(zip(batches, steps, strict=True)):
                 factor = rate_factor(settings, state.losses, step=step, steps=len(batches))
-                rate = (settings.learning_rate or LEARNING_RATE) * factor * share
+                rate = (settings.learning_rate or LEARNING_RATE) * factor * share_of_rate
                 largest_rate = max(largest_rate, rate)
                 _step(state, rate=rate, clip=settings.clip or 0.0)
                 losses.append((loss, plan.weight_of(labels[positions])))

@@ -32,6 +32,7 @@ from vitrail.engine import available_cores, limited_to, out_of_memory, processes
 from vitrail.errors import VitrailError
 from vitrail.records import IntArray
 from vitrail.training.device import ComputeDevice
+from vitrail.training.exchange import learning_of, length_of, put_gradients, put_logits, state_of, take_gradients, take_state
 from vitrail.training.one_device import Examples, OneDevice, Plan
 
 GRADIENTS, LOGITS, END = "gradients", "logits", "end"
@@ -85,7 +86,7 @@ class SeveralDevices(OneDevice):
     ) -> Generator[torch.Tensor, None, None]:
         """See :meth:`OneDevice.gradients`; the leader draws from ``generator`` for its own share alone."""
         shares = [shares_of(positions, 1 + len(self._followers)) for positions in batches]
-        learning = _learning(self.module)
+        learning = learning_of(self.module)
         with contextlib.closing(self.inputs([share[0] for share in shares], generator)) as prepared:
             for step, (positions, (own, *others), inputs) in enumerate(zip(batches, shares, prepared, strict=True)):
                 whole = self.plan.weight_of(self.examples.training_labels[positions])
@@ -102,8 +103,8 @@ class SeveralDevices(OneDevice):
                     put_gradients(self, inputs, own, whole=whole, scale=scale, answer=answer)
 
                 asked = {"number": number, "step": step, "whole": whole, "scale": scale}
-                found = self._together(GRADIENTS, others, asked, self.module, computed, _length(learning))
-                _take_gradients(learning, found[:-1])
+                found = self._together(GRADIENTS, others, asked, self.module, computed, length_of(learning))
+                take_gradients(learning, found[:-1])
                 yield found[-1].clone()  # not a view: it would keep all gradients of the epoch
 
     def logits(self, module: torch.nn.Module, *, size: int) -> torch.Tensor:
@@ -145,7 +146,7 @@ class SeveralDevices(OneDevice):
             VitrailError: A process has ended.
         """
         # The leader takes its memory for the exchange before it asks anyone: from then on it has to go through with it.
-        weights, answer = _state(module), torch.zeros(length + 1, device=self.plan.device.device)
+        weights, answer = state_of(module), torch.zeros(length + 1, device=self.plan.device.device)
         self._ask(what, [{**asked, "positions": positions.tolist()} for positions in others])
         with _in_touch(self._followers):
             _wait(distributed.broadcast(weights, src=0, async_op=True), self._followers)
@@ -322,11 +323,11 @@ def _answer(computing: OneDevice, what: str, asked: dict[str, Any], *, rank: int
     """Take the weights, compute a share and give it back, or words instead of it."""
     module, plan = computing.module, computing.plan
     positions = np.array(asked.pop("positions"), dtype=np.int64)
-    weights = _state(module)
+    weights = state_of(module)
     distributed.broadcast(weights, src=0)
 
     def computed(answer: torch.Tensor) -> None:
-        _take_state(module, weights)
+        take_state(module, weights)
         if what == LOGITS:
             put_logits(computing, module, positions, size=asked["size"], answer=answer)
         elif len(positions):
@@ -337,7 +338,7 @@ def _answer(computing: OneDevice, what: str, asked: dict[str, Any], *, rank: int
 
     if what == GRADIENTS:
         computing.begin(asked["number"])  # says what learns, and so how long the answer is
-    length = len(computing.examples.validation_labels) * plan.classes if what == LOGITS else _length(_learning(module))
+    length = len(computing.examples.validation_labels) * plan.classes if what == LOGITS else length_of(learning_of(module))
     answer = torch.zeros(length + 1, device=plan.device.device)
     failure = _answered(computed, answer)
     if failure is not None:
@@ -345,9 +346,6 @@ def _answer(computing: OneDevice, what: str, asked: dict[str, Any], *, rank: int
         words = f"{plan.device.device}: {str(failure) or type(failure).__name__}"
         store.set(f"error/{rank}", json.dumps([words, out_of_memory(failure)]))
     distributed.reduce(answer, dst=0)
-
-
-# ---------------------------------------------------------------------------------------------------- what is exchanged
 
 
 def _answered(compute: Callable[[torch.Tensor], None], answer: torch.Tensor) -> Exception | None:
@@ -363,75 +361,3 @@ def _answered(compute: Callable[[torch.Tensor], None], answer: torch.Tensor) -> 
         answer[-1] = 1.0
         return failure
     return None
-
-
-def put_gradients(
-    computing: OneDevice, inputs: torch.Tensor, positions: IntArray, *, whole: float, scale: float, answer: torch.Tensor
-) -> None:
-    """Put what a share adds to the gradients of the batch's mean loss, scaled, and to that loss, into a vector.
-
-    Args:
-        computing: Begun with an epoch.
-        inputs: Of the share.
-        positions: Of its images.
-        whole: How much all images of the batch count: :meth:`Plan.weight_of`.
-        scale: Of the gradients.
-        answer: Zeros, as many as what learns has numbers, and one for the loss.
-    """
-    module, plan = computing.module, computing.plan
-    module.zero_grad(set_to_none=True)
-    share = plan.weight_of(computing.examples.training_labels[positions]) / whole
-    loss = computing.loss(inputs, positions) * share
-    torch.autograd.backward(loss * scale)
-    learning = _learning(module)
-    for part, parameter in zip(_parts(answer[:-1], learning), learning, strict=True):
-        if parameter.grad is not None:
-            part.copy_(parameter.grad)
-    answer[-1] = loss.detach()
-
-
-def put_logits(computing: OneDevice, module: torch.nn.Module, positions: IntArray, *, size: int, answer: torch.Tensor) -> None:
-    """Put the logits of some validation images into a vector for all of them; what is of others stays."""
-    if len(positions):
-        rows = torch.from_numpy(positions).to(answer.device)
-        answer.view(-1, computing.plan.classes)[rows] = computing.logits_of(module, positions, size=size).to(answer.device)
-
-
-def _learning(module: torch.nn.Module) -> list[torch.Tensor]:
-    return [parameter for parameter in module.parameters() if parameter.requires_grad]
-
-
-def _length(learning: Sequence[torch.Tensor]) -> int:
-    """Return how many numbers a share's gradients and loss have."""
-    return 1 + sum(parameter.numel() for parameter in learning)
-
-
-def _parts(vector: torch.Tensor, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Return a vector as tensors of the shapes of others, without a copy."""
-    pieces = torch.split(vector, [value.numel() for value in values])
-    return [piece.view(value.shape) for piece, value in zip(pieces, values, strict=True)]
-
-
-def _take_gradients(parameters: Sequence[torch.Tensor], found: torch.Tensor) -> None:
-    for parameter, part in zip(parameters, _parts(found, parameters), strict=True):
-        if parameter.grad is None:
-            if not part.any():  # no share needed it: as on one device, the optimiser leaves it alone
-                continue
-            parameter.grad = torch.empty_like(parameter)  # laid out as the weights are
-        parameter.grad.copy_(part)
-
-
-def _floats(module: torch.nn.Module) -> list[torch.Tensor]:
-    return [value for value in module.state_dict().values() if value.is_floating_point()]
-
-
-def _state(module: torch.nn.Module) -> torch.Tensor:
-    """Return all weights and statistics of a module in one vector; counters stay."""
-    return torch.cat([value.flatten() for value in _floats(module)])
-
-
-@torch.no_grad()
-def _take_state(module: torch.nn.Module, state: torch.Tensor) -> None:
-    values = _floats(module)
-    for value, part in zip(values, _parts(state, values), strict=True):
-        value.copy_(part)
